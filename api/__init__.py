@@ -1,0 +1,1 @@
+"""The HTTP service of one bundle: jobs, dispatch, routes, events, artifacts. Imports engines, packer, graph."""

@@ -1,0 +1,1 @@
+"""The model catalogue: families, variants, files, licences. The ground floor: imports no room."""

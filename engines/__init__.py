@@ -1,0 +1,1 @@
+"""Run a prompt and stream events: a real ComfyUI, or this package's own executor. Imports graph and catalogue."""

@@ -1,0 +1,41 @@
+"""The protocol that every engine keeps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from ..graph import InputRef, NodeSchemas, Prompt
+from .events import Event
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Executes prompts on one device. One engine runs one prompt at a time; a worker drives it."""
+
+    name: str  # "comfyui" or "embedded"
+
+    async def start(self) -> None:
+        """Get ready: connect or start the process. Raises `EngineUnavailable`. Calling it again is harmless."""
+
+    async def schemas(self) -> NodeSchemas:
+        """The node schemas this engine knows."""
+
+    async def healthy(self) -> bool:
+        """Whether the engine answers now; never raises and takes at most two seconds."""
+
+    def run(self, prompt: Prompt, *, files: Mapping[InputRef, Path]) -> AsyncIterator[Event]:
+        """Execute a bound prompt and tell what happens; closing the iterator cancels the run.
+
+        Args:
+            prompt: without markers (see `graph.bind`).
+            files: local files by the input that names them; the engine hands each to the node and rewrites only that input.
+
+        Raises:
+            EngineError: see its children.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and processes."""

@@ -1,0 +1,1 @@
+"""Bundles: manifest, models, environment, archive, restore, export of a service. Imports graph and catalogue."""
