@@ -12,9 +12,16 @@ from .events import Event
 
 @runtime_checkable
 class Engine(Protocol):
-    """Executes prompts on one device. One engine runs one prompt at a time; a worker drives it."""
+    """Executes prompts on one device; a worker drives it.
 
-    name: str  # "comfyui" or "embedded"
+    Attributes:
+        name: "comfyui" or "embedded".
+        concurrency: how many `run` iterators may be open at once, at least 1. The device still works on one prompt at a
+            time; more than 1 lets the engine's queue hold the next prompt while the outputs of the last one are fetched.
+    """
+
+    name: str
+    concurrency: int
 
     async def start(self) -> None:
         """Get ready: connect or start the process. Raises `EngineUnavailable`. Calling it again is harmless."""
