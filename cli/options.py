@@ -1,0 +1,149 @@
+"""Options that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import UsageError, detail
+
+if TYPE_CHECKING:
+    from ..engines import EngineConfig
+    from ..graph import Interface, NodeSchemas
+
+ComfyUIOption = Annotated[
+    str | None,
+    typer.Option("--comfyui", metavar="URL_OR_PATH", help="A running ComfyUI's address, or the path of a checkout."),
+]
+ComfyUIPythonOption = Annotated[
+    str | None,
+    typer.Option("--comfyui-python", metavar="EXE", help="The Python that runs the checkout given by --comfyui."),
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", metavar="embedded|comfyui", help="Default: comfyui where one is configured, else embedded."
+    ),
+]
+SchemasOption = Annotated[
+    Path | None,
+    typer.Option("--schemas", metavar="FILE", help="Node schemas: an /object_info JSON, or a saved table."),
+]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="X", help="A workflow, a prompt or a bundle; also a picture that holds one.")
+]
+
+
+def is_address(value: str) -> bool:
+    """Whether ``--comfyui`` names a server rather than a folder."""
+    return value.startswith(("http://", "https://"))
+
+
+def load_schemas(comfyui: str | None = None, schemas: Path | None = None) -> NodeSchemas | None:
+    """The node schemas that the options ask for; None means the table that ships with the package.
+
+    Raises:
+        GraphError: the file is no schema file.
+        EngineError: the server does not answer.
+    """
+    if schemas is not None:
+        from ..graph import NodeSchemas
+
+        return NodeSchemas.from_file(schemas)
+    if comfyui is not None and is_address(comfyui):
+        from ..engines import ComfyUIEngine
+
+        async def ask() -> NodeSchemas:
+            engine = ComfyUIEngine(comfyui)
+            try:
+                await engine.start()
+                return await engine.schemas()
+            finally:
+                await engine.close()
+
+        detail(f"reading node schemas from {comfyui}")
+        return asyncio.run(ask())
+    return None
+
+
+def engine_config(engine: str | None, comfyui: str | None, comfyui_python: str | None) -> EngineConfig:
+    """What the engine options and the settings together ask for.
+
+    Raises:
+        UsageError: the options contradict each other.
+    """
+    from ..api import Settings
+    from ..engines import EngineConfig
+
+    if engine not in (None, "embedded", "comfyui"):
+        raise UsageError(f"--engine {engine}: there is no such engine; use embedded or comfyui")
+    if engine == "embedded" and comfyui:
+        raise UsageError("--engine embedded and --comfyui contradict each other; leave one out")
+    settings = Settings()
+    return EngineConfig(
+        kind=engine,
+        comfyui=comfyui or settings.comfyui,
+        comfyui_python=comfyui_python or settings.comfyui_python,
+    )
+
+
+def parse_values(pairs: list[str], interface: Interface) -> dict[str, Any]:
+    """``name=value`` pairs as the interface's types want them; ``name=@FILE`` reads a text from a file.
+
+    Files stay `Path`s. What no type can tell (bounds, choices) `graph.bind` checks.
+
+    Raises:
+        UsageError: a pair without ``=``, an unknown name, a number that is none, a file that is not there.
+    """
+    types: Mapping[str, Any] = {parameter.name: parameter.type for parameter in interface.parameters}
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--input {pair!r}: write it as name=value")
+        if name not in types:
+            known = ", ".join(types) or "none"
+            raise UsageError(f"--input {name}: there is no such parameter; this one has: {known}")
+        if name in values:
+            raise UsageError(f"--input {name}: given twice")
+        values[name] = _parse_value(name, types[name], text)
+    return values
+
+
+def _parse_value(name: str, kind: Any, text: str) -> Any:
+    if kind.is_file:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise UsageError(f"--input {name}: no file {text!r}")
+        return path
+    if kind == "text":
+        if text.startswith("@"):
+            path = Path(text[1:]).expanduser()
+            if not path.is_file():
+                raise UsageError(f"--input {name}: no file {text[1:]!r} (to send a text that starts with @, write @@)")
+            return path.read_text(encoding="utf-8")
+        return text
+    if kind == "boolean":
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
+        if text.lower() not in words:
+            raise UsageError(f"--input {name}={text}: a switch is true or false")
+        return words[text.lower()]
+    if kind in ("integer", "number"):
+        try:
+            return int(text, 0) if kind == "integer" else float(text)
+        except ValueError:
+            raise UsageError(f"--input {name}={text}: {kind} wanted") from None
+    return text
