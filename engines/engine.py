@@ -14,14 +14,19 @@ from .events import Event
 class Engine(Protocol):
     """Executes prompts on one device; a worker drives it.
 
-    Attributes:
-        name: "comfyui" or "embedded".
-        concurrency: how many `run` iterators may be open at once, at least 1. The device still works on one prompt at a
-            time; more than 1 lets the engine's queue hold the next prompt while the outputs of the last one are fetched.
+    `name` is "comfyui" or "embedded".
     """
 
     name: str
-    concurrency: int
+
+    @property
+    def concurrency(self) -> int:
+        """How many `run` iterators may be open at once, at least 1; it may change, so ask before each.
+
+        The device still works on one prompt at a time: more than 1 lets the engine's own queue hold the next prompt while
+        the outputs of the last one are on their way. A caller with several engines fills an idle one first.
+        """
+        ...
 
     async def start(self) -> None:
         """Get ready: connect or start the process. Raises `EngineUnavailable`. Calling it again is harmless."""
