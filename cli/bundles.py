@@ -44,8 +44,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Pack a workflow into a bundle.
 
-        A bundle holds the prompt, the workflow, the interface and the input files, and names the models (by sha256, with
-        where to get them and their licence), node packs and packages that it needs. Packing twice gives the same bytes.
+        A bundle holds the prompt, the workflow, the interface and the input files, and names the models (by sha256,
+        with where to get them and their licence), node packs and packages that it needs. Packing twice gives the same
+        bytes.
         """
         from ..packer import pack
 

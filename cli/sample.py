@@ -77,7 +77,10 @@ def _hills(picture: Array, rng: np.random.Generator, horizon: int) -> None:
 
 
 def _things(width: int, height: int, horizon: int) -> Array:
-    """What stands before the light: a lighthouse, a pier, boats. Opacity float64 [height, width], drawn three times larger, then shrunk."""
+    """What stands before the light: a lighthouse, a pier, boats.
+
+    Opacity, float64 [height, width] in 0..1, drawn three times larger and shrunk.
+    """
     import numpy as np
     from PIL import Image, ImageDraw
 

@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
         inputs: Annotated[
             list[str] | None,
             typer.Option(
-                "--input", "-i", metavar="NAME=VALUE", help="A parameter; a file by its path; @FILE: text of a file."
+                "--input", "-i", metavar="NAME=VALUE", help="A parameter; files by path; @FILE: its text."
             ),
         ] = None,
         output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")] = Path(
@@ -60,7 +60,10 @@ def register(app: typer.Typer) -> None:
             list[Path] | None, typer.Option("--input-dir", metavar="DIR", help="Where input files are.")
         ] = None,
     ) -> None:
-        """Run a workflow or bundle once, here, and save what it produces."""
+        """Run a workflow or bundle once, here.
+
+        Saves what it produces and prints the paths.
+        """
         from ..packer import Bundle
 
         config = engine_config(engine, comfyui, comfyui_python)
@@ -84,7 +87,7 @@ def register(app: typer.Typer) -> None:
         workers: Annotated[int, typer.Option(min=1, max=64, help="Workers, each with an engine of its own.")] = 1,
         data_dir: Annotated[
             Path | None,
-            typer.Option(metavar="DIR", help="Jobs and artifacts; default: a folder per bundle in your user data."),
+            typer.Option(metavar="DIR", help="Jobs and artifacts; default: in your user data."),
         ] = None,
         input_dirs: Annotated[
             list[Path] | None, typer.Option("--input-dir", metavar="DIR", help="Where input files are.")

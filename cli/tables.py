@@ -16,7 +16,10 @@ def _width(text: str) -> int:
 
 
 def columns(rows: Sequence[Sequence[str]], *, width: int | None = None) -> str:
-    """Rows (the first one the heading) as aligned columns; the last column is cut at the terminal's width, never in a pipe."""
+    """Rows (the first one the heading) as aligned columns.
+
+    Lines are cut at the terminal's width, never in a pipe.
+    """
     if width is None and sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
     widths = [max(_width(row[index]) for row in rows) for index in range(len(rows[0]))]

@@ -30,18 +30,22 @@ def register(app: typer.Typer) -> None:
         ] = None,
         output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the prompt to this file.")] = None,
         stdout: Annotated[
-            bool, typer.Option("--stdout", help="Write the prompt to standard output (default).")
+            bool, typer.Option("--stdout", help="Write it to standard output (default).")
         ] = False,
         comfyui: ComfyUIOption = None,
         schemas: SchemasOption = None,
         dynamic_prompts: Annotated[
             int | None,
             typer.Option(
-                metavar="SEED", help="Resolve {a|b} in texts, chosen by this seed; default: texts stay as they are."
+                metavar="SEED", help="Resolve {a|b} in texts by this seed; default: leave them."
             ),
         ] = None,
     ) -> None:
-        """Convert a workflow to the prompt that a server takes, exactly as ComfyUI's own front end does."""
+        """Convert a workflow to a prompt.
+
+        Exactly what ComfyUI's own front end sends, without a browser; where that cannot be known, an error, never
+        a guess.
+        """
         from ..graph import read_document
 
         if output is not None and stdout:
@@ -66,7 +70,10 @@ def register(app: typer.Typer) -> None:
         comfyui: ComfyUIOption = None,
         schemas: SchemasOption = None,
     ) -> None:
-        """Show what a workflow or bundle offers and needs: interface, models, node packs, files."""
+        """Show what a workflow or bundle offers and needs.
+
+        Its interface, models with their source, node packs and input files.
+        """
         from ..packer import Bundle
 
         bundle = Bundle.open(source, schemas=load_schemas(comfyui, schemas))
