@@ -1,0 +1,305 @@
+"""The caller's side of the embedded engine: starts the worker, hands it prompts, starts it again when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ...graph.prompt import InputRef, Prompt
+from ...graph.schemas import NodeSchemas
+from ..errors import EngineError, EngineUnavailable, WorkerLost
+from ..events import Event, Finished
+from . import frames, wire
+from .cache import DEFAULT_BYTES
+from .registry import CLASSES
+
+SCHEMAS_OF = "0.33.0"  # the ComfyUI whose node schemas the engine presents
+START_SECONDS = 120.0  # a cold disk can take that long to give Python and our modules
+CANCEL_SECONDS = 10.0  # a node that does not look up for that long is ended with its process
+CLOSE_SECONDS = 5.0
+PING_SECONDS = 2.0
+KEPT_LOGS = 20
+
+
+class EmbeddedEngine:
+    """Runs prompts in a worker process of its own, without ComfyUI. See `engines.Engine`.
+
+    Args:
+        input_dir: where input files that are not handed in with a run are looked up by name.
+        models_dirs: roots with ComfyUI's model folders (``checkpoints``, ``loras``…).
+        cache_bytes: what the node cache may hold; by default ATELIER_CACHE_BYTES, else 1 GiB. 0 keeps nothing.
+        log_dir: where the worker's standard error goes; by default the user's log folder.
+    """
+
+    name = "embedded"
+    concurrency = 2  # the next prompt waits in the worker's own queue, so the device is never idle between two
+
+    def __init__(
+        self,
+        input_dir: Path | str | None = None,
+        models_dirs: Sequence[Path | str] = (),
+        *,
+        cache_bytes: int | None = None,
+        log_dir: Path | str | None = None,
+    ) -> None:
+        self._input_folder = None if input_dir is None else Path(input_dir).resolve()
+        self._model_folders = tuple(Path(folder).resolve() for folder in models_dirs)
+        self._cache_bytes = cache_bytes
+        self._log_folder = None if log_dir is None else Path(log_dir)
+        self._log_path: Path | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._folder: Path | None = None
+        self._runs: dict[int, asyncio.Queue[tuple[dict[str, Any], bytes] | None]] = {}
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._count = 0
+        self._starting = asyncio.Lock()
+        self._schemas: NodeSchemas | None = None
+
+    @property
+    def log_path(self) -> Path | None:
+        """The file that the worker's standard error goes to; None before the first start."""
+        return self._log_path
+
+    async def schemas(self) -> NodeSchemas:
+        """The schemas of ComfyUI 0.33.0 for the classes that this engine has."""
+        if self._schemas is None:
+            table = await asyncio.to_thread(NodeSchemas.builtin, SCHEMAS_OF)
+            self._schemas = NodeSchemas({name: table[name] for name in CLASSES if name in table}, version=SCHEMAS_OF)
+        return self._schemas
+
+    async def start(self) -> None:
+        """Start the worker, unless it runs. Raises `EngineUnavailable` where it does not come up."""
+        async with self._starting:
+            if self._process is not None and self._process.returncode is None and self._reader is not None:
+                return
+            await self._discard()
+            await self._launch()
+
+    async def _launch(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="atelier-embedded-"))
+        settings = {
+            "type": "settings",
+            "folder": str(self._folder),
+            "input_folder": None if self._input_folder is None else str(self._input_folder),
+            "model_folders": [str(folder) for folder in self._model_folders],
+            "cache_bytes": _cache_bytes(self._cache_bytes),
+        }
+        with self._open_log() as log:
+            try:
+                # -P: a `torch.py` in the folder where the service was started is not meant
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    f"{__package__}.worker",
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                )
+            except OSError as error:
+                raise EngineUnavailable(f"the embedded engine's process cannot be started: {error}") from error
+        stdin, stdout = _pipes(self._process)
+        stdin.write(frames.pack(settings))
+        try:
+            answer = await asyncio.wait_for(frames.read_async(stdout), START_SECONDS)
+        except TimeoutError as error:
+            await self._discard()
+            raise EngineUnavailable(
+                f"the embedded engine was not ready after {START_SECONDS:.0f} s", remedy=self._see_log()
+            ) from error
+        except frames.FrameError as error:
+            await self._discard()
+            raise EngineUnavailable(f"the embedded engine did not start: {error}", remedy=self._see_log()) from error
+        if answer is None or answer[0].get("type") != "ready":
+            await self._discard()
+            if answer is not None and answer[0].get("type") == "refused":
+                raise wire.error_from_json(answer[0])
+            raise EngineUnavailable("the embedded engine's process ended at its start", remedy=self._see_log())
+        self._reader = asyncio.create_task(self._listen(stdout), name="embedded engine")
+
+    async def healthy(self) -> bool:
+        """Whether the worker answers; it does so while a node runs."""
+        process = self._process
+        if process is None or process.returncode is not None or self._reader is None:
+            return False
+        self._count += 1
+        number = self._count
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pings[number] = answer
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                self._send({"type": "ping", "ping": number})
+                await answer
+            return True
+        except (TimeoutError, EngineError):
+            return False
+        finally:
+            self._pings.pop(number, None)
+
+    async def run(self, prompt: Prompt, *, files: Mapping[InputRef, Path]) -> AsyncIterator[Event]:
+        """Execute `prompt`; see `engines.Engine.run`. Large results are files that go when the iterator ends."""
+        await self.start()
+        self._count += 1
+        number = self._count
+        inbox: asyncio.Queue[tuple[dict[str, Any], bytes] | None] = asyncio.Queue()
+        self._runs[number] = inbox
+        ended = False
+        try:
+            self._send(
+                {
+                    "type": "run",
+                    "run": number,
+                    "prompt": prompt.to_json(),
+                    "files": [[ref.node, ref.input, str(Path(path).resolve())] for ref, path in files.items()],
+                }
+            )
+            while not ended:
+                frame = await inbox.get()
+                if frame is None:
+                    ended = True
+                    raise self._lost()
+                message, payload = frame
+                if message["type"] == "error":
+                    ended = True
+                    raise wire.error_from_json(message)
+                event = wire.event_from_json(_fields(message), payload)
+                ended = isinstance(event, Finished)
+                yield event
+        finally:
+            if not ended:
+                await self._cancel(number, inbox)
+            self._runs.pop(number, None)
+            if self._folder is not None:
+                shutil.rmtree(self._folder / f"run-{number}", ignore_errors=True)
+
+    async def _cancel(self, number: int, inbox: asyncio.Queue[tuple[dict[str, Any], bytes] | None]) -> None:
+        """Take a run back and wait until the worker let go of it; a worker that does not is ended."""
+        try:
+            self._send({"type": "cancel", "run": number})
+        except EngineError:
+            return
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                while (frame := await inbox.get()) is not None:
+                    if frame[0]["type"] == "error" or frame[0].get("event") == "Finished":
+                        return
+        except TimeoutError:
+            if self._process is not None and self._process.returncode is None:
+                self._process.kill()
+
+    async def close(self) -> None:
+        """End the worker and remove its files."""
+        async with self._starting:
+            await self._discard()
+        if self._log_path is not None:
+            with contextlib.suppress(OSError):
+                if self._log_path.stat().st_size == 0:
+                    self._log_path.unlink()
+
+    async def _discard(self) -> None:
+        process, reader, folder = self._process, self._reader, self._folder
+        self._process = self._reader = self._folder = None
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()  # that is how the worker hears that it shall end
+            try:
+                await asyncio.wait_for(process.wait(), CLOSE_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if reader is not None:
+            await asyncio.gather(reader, return_exceptions=True)
+        if folder is not None:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _listen(self, stdout: asyncio.StreamReader) -> None:
+        """Hand each answer to the run it belongs to, until the worker ends."""
+        try:
+            while (frame := await frames.read_async(stdout)) is not None:
+                message = frame[0]
+                if message["type"] == "pong":
+                    answer = self._pings.get(message["ping"])
+                    if answer is not None and not answer.done():
+                        answer.set_result(None)
+                elif (inbox := self._runs.get(message["run"])) is not None:
+                    inbox.put_nowait(frame)
+        except (frames.FrameError, OSError):
+            if self._process is not None and self._process.returncode is None:
+                self._process.kill()
+        finally:
+            for inbox in self._runs.values():
+                inbox.put_nowait(None)
+            self._reader = None
+
+    def _send(self, message: dict[str, Any]) -> None:
+        process = self._process
+        if process is None or process.stdin is None or process.stdin.is_closing():
+            raise self._lost()
+        process.stdin.write(frames.pack(message))
+
+    def _lost(self) -> WorkerLost:
+        status = self._process.returncode if self._process is not None else None
+        how = f" (exit status {status})" if status is not None else ""
+        return WorkerLost(f"the embedded engine's process ended while the job ran{how}", remedy=self._see_log())
+
+    def _see_log(self) -> str:
+        return f"its log is {self._log_path}"
+
+    def _open_log(self) -> IO[bytes]:
+        """A fresh file for the worker's standard error; old ones beyond the last few go."""
+        for folder in (self._log_folder, _user_logs(), Path(tempfile.gettempdir())):
+            if folder is None:
+                continue
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                path = folder / f"embedded-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{id(self):x}.log"
+                log = path.open("ab")
+            except OSError:
+                continue
+            self._log_path = path
+            for old in sorted(folder.glob("embedded-*.log"))[:-KEPT_LOGS]:
+                with contextlib.suppress(OSError):
+                    old.unlink()
+            return log
+        raise EngineUnavailable(
+            "the embedded engine's log cannot be written", remedy="make the user's log folder writable"
+        )
+
+
+def _user_logs() -> Path:
+    import platformdirs
+
+    return platformdirs.user_log_path("comfy-atelier", appauthor=False)
+
+
+def _cache_bytes(given: int | None) -> int:
+    if given is not None:
+        return given
+    text = os.environ.get("ATELIER_CACHE_BYTES", "").strip()
+    if not text:
+        return DEFAULT_BYTES
+    if not text.isdecimal():
+        raise EngineUnavailable(
+            f"ATELIER_CACHE_BYTES is {text!r}",
+            remedy="set it to a number of bytes, 0 to keep nothing, or leave it unset",
+        )
+    return int(text)
+
+
+def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process.stdin, process.stdout
+
+
+def _fields(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in message.items() if name not in {"type", "run"}}

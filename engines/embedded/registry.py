@@ -1,0 +1,116 @@
+"""The node classes that the embedded engine has, and where each is written.
+
+A node class is its schema (ComfyUI 0.33.0's, from `graph`'s table) and one pure function in a module ``nodes_<group>``.
+The table below names them without importing any: text nodes run before torch is loaded, and the caller's side knows what
+the engine can do without ever loading it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# module -> its classes. A test holds this table to what the modules declare.
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "nodes_image": ("EmptyImage",),
+    "nodes_load": ("LoadImage", "LoadImageMask"),
+    "nodes_save": ("PreviewImage", "SaveImage"),
+}
+
+# These modules run without torch.
+TORCH_FREE = frozenset({"nodes_primitive", "nodes_text"})
+
+CLASSES: Mapping[str, str] = {name: module for module, names in MODULES.items() for name in names}
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeClass:
+    """How the executor runs a node class.
+
+    Attributes:
+        function: takes the inputs by name (and `context`, where it has such a parameter) and returns the outputs: a tuple,
+            or the one output itself. Inputs are never changed in place: the cache and other nodes hold them too.
+        output_node: runs though nobody takes its outputs, as ComfyUI's ``OUTPUT_NODE``.
+        input_is_list: the function gets every input as a list, as ComfyUI's ``INPUT_IS_LIST``.
+        list_outputs: outputs (by position) that are lists of values, each handled by itself downstream.
+        lazy: inputs that are computed only if `needs` asks for them.
+        needs: takes the inputs known so far (None for a lazy one not computed yet) and says which lazy ones it needs.
+        fingerprint: takes the inputs that are values, and `context`; what it returns becomes part of the cache's key, so that
+            a file's new content is seen (ComfyUI's ``IS_CHANGED``). `NEVER_CACHED` keeps a node out of the cache.
+        validate: takes the inputs that are values, and `context`; returns what is wrong with them (input, message, remedy).
+        uses_prompt: writes the prompt into its files, so another prompt is another result.
+    """
+
+    name: str
+    function: Function
+    output_node: bool = False
+    input_is_list: bool = False
+    list_outputs: frozenset[int] = frozenset()
+    lazy: frozenset[str] = frozenset()
+    needs: Callable[..., Iterable[str]] | None = None
+    fingerprint: Function | None = None
+    validate: Callable[..., Iterable[Fault]] | None = None
+    uses_prompt: bool = False
+    uses_context: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """What `NodeClass.validate` finds wrong with an input."""
+
+    input_name: str
+    message: str
+    remedy: str = ""
+
+
+class NeverCached:
+    """A fingerprint that equals none, not even itself."""
+
+
+NEVER_CACHED = NeverCached()
+
+
+class NodeGroup:
+    """The node classes of one module, by name; `node` is the decorator that adds one."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, NodeClass] = {}
+
+    def node(self, *names: str, **options: Any) -> Callable[[Function], Function]:
+        """Declare the decorated function as the node classes `names`; `options` are `NodeClass`'s attributes."""
+
+        def add(function: Function) -> Function:
+            uses_context = "context" in inspect.signature(function).parameters
+            for name in names:
+                self._classes[name] = NodeClass(name=name, function=function, uses_context=uses_context, **options)
+            return function
+
+        return add
+
+    def __getitem__(self, name: str) -> NodeClass:
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+
+def load(class_type: str) -> NodeClass:
+    """The node class, its module imported on first use. Raises `KeyError` where the engine lacks it."""
+    module = importlib.import_module(f".{CLASSES[class_type]}", __package__)
+    group: NodeGroup = module.NODES
+    return group[class_type]
+
+
+def lacking(class_types: Iterable[str]) -> tuple[str, ...]:
+    """Those of the classes that the engine lacks, sorted, each once."""
+    return tuple(sorted({name for name in class_types if name not in CLASSES}))
+
+
+def needs_torch(class_type: str) -> bool:
+    """Whether running the class loads torch; unknown classes do not."""
+    return CLASSES.get(class_type, "nodes_text") not in TORCH_FREE

@@ -1,0 +1,191 @@
+"""The worker: ``python -m comfy_atelier.engines.embedded.worker``, a process that runs prompts for one `EmbeddedEngine`.
+
+It reads frames (see `frames`) from its standard input and answers on its standard output; what anything else prints goes
+to standard error. It ends when its standard input closes, so that an engine that was killed leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import queue
+import shutil
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ...graph.prompt import InputRef, Prompt
+from ..errors import Cancelled, EngineError, EngineUnavailable
+from ..events import Event, Produced
+from . import frames, wire
+from .cache import NodeCache
+from .context import Run
+from .executor import Executor
+
+INLINE_BYTES = 1024 * 1024  # results up to this travel in the frame, larger ones as files
+
+
+class Worker:
+    """Reads requests in one thread (so that a cancel is heard while a node runs), runs prompts in the calling one."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source = source
+        self._sink = sink
+        self._writing = threading.Lock()
+        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._cancelled: dict[int, threading.Event] = {}
+        self._folder = Path()
+        self._warm = threading.Thread(target=_load_torch, name="load torch", daemon=True)
+
+    def serve(self) -> int:
+        """Answer until the source ends; returns the process's exit status."""
+        first = frames.read(self._source)
+        if first is None:
+            return 0
+        settings = first[0]
+        self._folder = Path(settings["folder"])
+        try:
+            executor = _executor(settings)
+        except EngineError as error:
+            self._send({"type": "refused", **wire.error_to_json(error)})
+            return 1
+        self._warm.start()
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+        self._send({"type": "ready", "pid": os.getpid()})
+        while True:
+            self._run(executor, settings, self._jobs.get())
+
+    def _listen(self) -> None:
+        try:
+            while (frame := frames.read(self._source)) is not None:
+                self._hear(frame[0])
+        except Exception:
+            traceback.print_exc()
+        # Nobody listens any more. What runs cannot be asked to stop from here, so the process ends as it is.
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os._exit(0)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "run":
+                self._cancelled[message["run"]] = threading.Event()
+                self._jobs.put(message)
+            case "cancel":
+                if (event := self._cancelled.get(message["run"])) is not None:
+                    event.set()
+            case "ping":
+                self._send({"type": "pong", "ping": message["ping"]})
+
+    def _run(self, executor: Executor, settings: dict[str, Any], job: dict[str, Any]) -> None:
+        number: int = job["run"]
+        files_made = 0
+
+        def emit(event: Event) -> None:
+            nonlocal files_made
+            if isinstance(event, Produced) and isinstance(event.data, bytes) and len(event.data) > INLINE_BYTES:
+                files_made += 1
+                event = _as_file(event, self._folder / f"run-{number}", files_made)
+            fields, payload = wire.event_to_json(event)
+            self._send({"type": "event", "run": number, **fields}, payload)
+
+        try:
+            prompt = Prompt.from_json(job["prompt"])
+            if executor.needs_torch(prompt) and self._warm.is_alive():
+                self._warm.join()  # two threads importing torch at once would wait for each other's locks
+            run = Run(
+                prompt_json=job["prompt"],
+                extra_metadata=job.get("extra_metadata", {}),
+                files={InputRef(node, name): Path(path) for node, name, path in job["files"]},
+                input_folder=Path(settings["input_folder"]) if settings.get("input_folder") else None,
+                model_folders=[Path(folder) for folder in settings.get("model_folders", ())],
+                emit=emit,
+                cancelled=self._cancelled[number],
+            )
+            executor.run(prompt, run)
+        except EngineError as error:
+            if not isinstance(error, Cancelled):
+                print(f"run {number}: {error}", file=sys.stderr, flush=True)
+            self._send({"type": "error", "run": number, **wire.error_to_json(error)})
+        except Exception as error:  # a fault of ours: the caller hears of it, the process goes on
+            traceback.print_exc()
+            fault = EngineError(f"the embedded engine failed: {type(error).__name__}: {error}")
+            self._send({"type": "error", "run": number, **wire.error_to_json(fault)})
+        finally:
+            self._cancelled.pop(number, None)
+
+    def _send(self, message: dict[str, Any], payload: bytes = b"") -> None:
+        data = frames.pack(message, payload)
+        with self._writing:
+            self._sink.write(data)
+            self._sink.flush()
+
+
+def _executor(settings: dict[str, Any]) -> Executor:
+    if importlib.util.find_spec("torch") is None:
+        raise EngineUnavailable(
+            "the embedded engine needs PyTorch, which is not installed",
+            remedy="pip install 'comfy-atelier[embedded]', or point at a ComfyUI (`--comfyui URL_OR_PATH`)",
+        )
+    return Executor(NodeCache(settings["cache_bytes"]))
+
+
+def _load_torch() -> None:
+    """Import what most prompts need while the engine is still idle."""
+    try:
+        from . import nodes_image, nodes_load, nodes_save  # noqa: F401
+    except Exception:
+        traceback.print_exc()  # the run that needs them says the same to its caller
+
+
+def _as_file(event: Produced, folder: Path, number: int) -> Produced:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{number:05}{Path(event.filename or '').suffix}"
+    assert isinstance(event.data, bytes)
+    path.write_bytes(event.data)
+    return Produced(
+        node=event.node,
+        output=event.output,
+        index=event.index,
+        media_type=event.media_type,
+        data=path,
+        filename=event.filename,
+        temporary=event.temporary,
+    )
+
+
+def _streams() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes for frames; standard input and output themselves are pointed elsewhere, so that nothing else can use them."""
+    source, sink = os.dup(0), os.dup(1)
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.setmode(source, os.O_BINARY)
+        msvcrt.setmode(sink, os.O_BINARY)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return os.fdopen(source, "rb", buffering=1024 * 1024), os.fdopen(sink, "wb", buffering=0)
+
+
+def main() -> int:
+    """Serve the engine at the other end of the standard streams."""
+    argparse.ArgumentParser(
+        prog="python -m comfy_atelier.engines.embedded.worker",
+        description="The embedded engine's process. EmbeddedEngine starts it and speaks frames of JSON with it over "
+        "standard input and output; it is of no use by hand. It ends when its standard input closes.",
+        epilog="ATELIER_CACHE_BYTES sets how many bytes of node results it keeps between runs (default 1073741824).",
+    ).parse_args()
+    source, sink = _streams()
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches every process of a terminal; the engine decides
+        return Worker(source, sink).serve()
+    return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
