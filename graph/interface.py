@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self, TypeVar
 
-from .prompt import JSON, InputRef
+from .errors import InterfaceError
+from .jsontext import JSON, check_json, short
+from .prompt import InputRef
+
+MAX_SEED = 2**64 - 1
+"""The largest seed a node takes (``control_after_generate`` inputs of ComfyUI's samplers)."""
 
 
 class ParameterType(StrEnum):
@@ -64,6 +70,34 @@ class Parameter:
     description: str = ""
     title: str = ""  # the node's title in the editor
 
+    def to_json(self) -> dict[str, JSON]:
+        """The parameter as the interface's JSON has it; what says nothing is left out."""
+        result: dict[str, JSON] = {
+            "name": self.name,
+            "type": self.type.value,
+            "node": self.target.node,
+            "input": self.target.input,
+        }
+        if not self.required:
+            result["default"] = self.default
+        optional = {
+            "required": self.required,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "step": self.step,
+            "choices": None if self.choices is None else list(self.choices),
+            "multiline": self.multiline,
+            "description": self.description,
+            "title": self.title,
+        }
+        if self.required and self.default is not None:
+            optional["default"] = self.default
+        return result | {key: value for key, value in optional.items() if value not in (None, False, "")}
+
+    def json_schema(self) -> dict[str, JSON]:
+        """What a caller may send, as JSON Schema (2020-12); a file is a string (an upload's id or a URL)."""
+        return _parameter_schema(self)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
@@ -74,6 +108,11 @@ class Output:
     node: str
     description: str = ""
     title: str = ""
+
+    def to_json(self) -> dict[str, JSON]:
+        """The output as the interface's JSON has it; what says nothing is left out."""
+        result: dict[str, JSON] = {"name": self.name, "type": self.type.value, "node": self.node}
+        return result | {k: v for k, v in {"description": self.description, "title": self.title}.items() if v}
 
 
 class Source(StrEnum):
@@ -92,3 +131,174 @@ class Interface:
     outputs: tuple[Output, ...] = ()
     source: Source = Source.GRAPH
     extra: Mapping[str, JSON] = field(default_factory=dict)
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The parameter of that name; None where there is none."""
+        return next((p for p in self.parameters if p.name == name), None)
+
+    def output(self, name: str) -> Output | None:
+        """The output of that name; None where there is none."""
+        return next((o for o in self.outputs if o.name == name), None)
+
+    def to_json(self) -> dict[str, JSON]:
+        """The interface as ``atelier.json`` and ``GET /interface`` hold it; `from_json` of it gives an equal one."""
+        return {
+            **self.extra,
+            "source": self.source.value,
+            "parameters": [p.to_json() for p in self.parameters],
+            "outputs": [o.to_json() for o in self.outputs],
+        }
+
+    @classmethod
+    def from_json(cls, value: JSON) -> Self:
+        """The interface in ``value``; unknown keys are kept in `extra`.
+
+        Raises:
+            InterfaceError: what is missing, of a wrong type or named twice, with the JSON path.
+        """
+        check_json(value, error=InterfaceError)
+        fields = _object(value, "")
+        source = _one_of(Source, fields.get("source", Source.GRAPH.value), "source")
+        parameters = tuple(_parameter(p, f"parameters[{i}]") for i, p in enumerate(_list(fields, "parameters")))
+        outputs = tuple(_output(o, f"outputs[{i}]") for i, o in enumerate(_list(fields, "outputs")))
+        extra = {key: item for key, item in fields.items() if key not in {"source", "parameters", "outputs"}}
+        interface = cls(parameters=parameters, outputs=outputs, source=source, extra=extra)
+        interface.validate()
+        return interface
+
+    def validate(self) -> None:
+        """Raise `InterfaceError` where names are no identifiers or not unique, bounds cross, or choices are missing."""
+        for kind, items in (("parameter", self.parameters), ("output", self.outputs)):
+            seen: set[str] = set()
+            for item in items:
+                if not is_name(item.name):
+                    raise InterfaceError(
+                        f"{kind} name {short(item.name)} is no identifier",
+                        remedy="use letters, digits and underscores, not a digit first",
+                    )
+                if item.name in seen:
+                    raise InterfaceError(f"two {kind}s are named {item.name!r}", remedy="rename one of them")
+                seen.add(item.name)
+        for parameter in self.parameters:
+            _check_parameter(parameter)
+
+    def json_schema(self) -> dict[str, JSON]:
+        """What a caller may send, as JSON Schema (2020-12): one property for each parameter, in order."""
+        return {
+            "type": "object",
+            "properties": {p.name: p.json_schema() for p in self.parameters},
+            "required": [p.name for p in self.parameters if p.required],
+            "additionalProperties": False,
+        }
+
+
+def is_name(name: str) -> bool:
+    """Whether ``name`` may name a parameter or an output: a Python identifier of at most 64 characters."""
+    return name.isidentifier() and len(name) <= 64
+
+
+def _check_parameter(parameter: Parameter) -> None:
+    low, high = parameter.minimum, parameter.maximum
+    if low is not None and high is not None and low > high:
+        raise InterfaceError(f"parameter {parameter.name!r}: its minimum {low} is above its maximum {high}")
+    if parameter.type is ParameterType.CHOICE and parameter.choices is None:
+        raise InterfaceError(f"parameter {parameter.name!r} is a choice without choices")
+
+
+def _parameter_schema(parameter: Parameter) -> dict[str, JSON]:
+    schema: dict[str, JSON] = {}
+    match parameter.type:
+        case ParameterType.INTEGER | ParameterType.NUMBER | ParameterType.BOOLEAN:
+            schema["type"] = parameter.type.value
+        case ParameterType.CHOICE:
+            schema["enum"] = list(parameter.choices or ())
+        case ParameterType.TEXT:
+            schema["type"] = "string"
+        case _:
+            schema |= {"type": "string", "format": "binary"}
+    for key, bound in (("minimum", parameter.minimum), ("maximum", parameter.maximum)):
+        if bound is not None:
+            schema[key] = bound
+    if not parameter.required and not parameter.type.is_file:
+        schema["default"] = parameter.default
+    if parameter.title:
+        schema["title"] = parameter.title
+    if parameter.description:
+        schema["description"] = parameter.description
+    return schema
+
+
+def _parameter(value: JSON, path: str) -> Parameter:
+    fields = _object(value, path)
+    choices = fields.get("choices")
+    if choices is not None and not isinstance(choices, list):
+        raise InterfaceError("must be a list", path=f"{path}.choices")
+    bounds: dict[str, int | float | None] = {}
+    for key in ("minimum", "maximum", "step"):
+        bound = fields.get(key)
+        if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float)):
+            raise InterfaceError("must be a number", path=f"{path}.{key}")
+        bounds[key] = bound
+    return Parameter(
+        name=_text(fields, "name", path),
+        type=_one_of(ParameterType, fields.get("type"), f"{path}.type"),
+        target=InputRef(_text(fields, "node", path), _text(fields, "input", path)),
+        default=fields.get("default"),
+        required=_flag(fields, "required", path),
+        choices=None if choices is None else tuple(choices),
+        multiline=_flag(fields, "multiline", path),
+        description=_text(fields, "description", path, ""),
+        title=_text(fields, "title", path, ""),
+        **bounds,
+    )
+
+
+def _output(value: JSON, path: str) -> Output:
+    fields = _object(value, path)
+    return Output(
+        name=_text(fields, "name", path),
+        type=_one_of(OutputType, fields.get("type"), f"{path}.type"),
+        node=_text(fields, "node", path),
+        description=_text(fields, "description", path, ""),
+        title=_text(fields, "title", path, ""),
+    )
+
+
+def _object(value: JSON, path: str) -> dict[str, JSON]:
+    if not isinstance(value, dict):
+        raise InterfaceError(f"must be an object, not {short(value)}", path=path or None)
+    return value
+
+
+def _list(fields: Mapping[str, JSON], key: str) -> list[JSON]:
+    value = fields.get(key, [])
+    if not isinstance(value, list):
+        raise InterfaceError(f"must be a list, not {short(value)}", path=key)
+    return value
+
+
+def _text(fields: Mapping[str, JSON], key: str, path: str, default: str | None = None) -> str:
+    value = fields.get(key, default)
+    if not isinstance(value, str):
+        raise InterfaceError(
+            "is missing" if value is None else f"must be text, not {short(value)}", path=f"{path}.{key}"
+        )
+    return value
+
+
+def _flag(fields: Mapping[str, JSON], key: str, path: str) -> bool:
+    value = fields.get(key, False)
+    if not isinstance(value, bool):
+        raise InterfaceError(f"must be true or false, not {short(value)}", path=f"{path}.{key}")
+    return value
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def _one_of(kind: type[E], value: JSON, path: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(kind)
+        raise InterfaceError(f"{short(value)} is none of {known}", path=path) from None
