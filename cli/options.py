@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,53 +96,36 @@ def parse_values(pairs: list[str], interface: Interface) -> dict[str, Any]:
     Files stay `Path`s. What no type can tell (bounds, choices) `graph.bind` checks.
 
     Raises:
-        UsageError: a pair without ``=``, an unknown name, a number that is none, a file that is not there.
+        UsageError: a pair without ``=``, an unknown name, a file that is not there.
+        BindError: a number or a switch that is none.
     """
-    types: Mapping[str, Any] = {parameter.name: parameter.type for parameter in interface.parameters}
+    from ..graph import parse_value
+
+    parameters = {parameter.name: parameter for parameter in interface.parameters}
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
             raise UsageError(f"--input {pair!r}: write it as name=value")
-        if name not in types:
-            known = ", ".join(types) or "none"
+        if name not in parameters:
+            known = ", ".join(parameters) or "none"
             raise UsageError(f"--input {name}: there is no such parameter; this one has: {known}")
         if name in values:
             raise UsageError(f"--input {name}: given twice")
-        values[name] = _parse_value(name, types[name], text)
+        parameter = parameters[name]
+        if parameter.type.is_file:
+            values[name] = _file(name, text)
+        elif parameter.type == "text" and text.startswith("@@"):
+            values[name] = text[1:]
+        elif parameter.type == "text" and text.startswith("@"):
+            values[name] = _file(name, text[1:], "; to send a text that starts with @, write @@").read_text("utf-8")
+        else:
+            values[name] = parse_value(parameter, text)
     return values
 
 
-def _parse_value(name: str, kind: Any, text: str) -> Any:
-    if kind.is_file:
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise UsageError(f"--input {name}: no file {text!r}")
-        return path
-    if kind == "text":
-        if text.startswith("@"):
-            path = Path(text[1:]).expanduser()
-            if not path.is_file():
-                raise UsageError(f"--input {name}: no file {text[1:]!r} (to send a text that starts with @, write @@)")
-            return path.read_text(encoding="utf-8")
-        return text
-    if kind == "boolean":
-        words = {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }
-        if text.lower() not in words:
-            raise UsageError(f"--input {name}={text}: a switch is true or false")
-        return words[text.lower()]
-    if kind in ("integer", "number"):
-        try:
-            return int(text, 0) if kind == "integer" else float(text)
-        except ValueError:
-            raise UsageError(f"--input {name}={text}: {kind} wanted") from None
-    return text
+def _file(name: str, text: str, hint: str = "") -> Path:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise UsageError(f"--input {name}: no file {text!r}{hint}")
+    return path

@@ -45,9 +45,7 @@ def register(app: typer.Typer) -> None:
         source: SourceArgument,
         inputs: Annotated[
             list[str] | None,
-            typer.Option(
-                "--input", "-i", metavar="NAME=VALUE", help="A parameter; files by path; @FILE: its text."
-            ),
+            typer.Option("--input", "-i", metavar="NAME=VALUE", help="A parameter; files by path; @FILE: its text."),
         ] = None,
         output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.")] = Path(
             "outputs"

@@ -29,16 +29,12 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Argument(metavar="[OBJECT_INFO]", help="The server's /object_info, as --schemas.")
         ] = None,
         output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the prompt to this file.")] = None,
-        stdout: Annotated[
-            bool, typer.Option("--stdout", help="Write it to standard output (default).")
-        ] = False,
+        stdout: Annotated[bool, typer.Option("--stdout", help="Write it to standard output (default).")] = False,
         comfyui: ComfyUIOption = None,
         schemas: SchemasOption = None,
         dynamic_prompts: Annotated[
             int | None,
-            typer.Option(
-                metavar="SEED", help="Resolve {a|b} in texts by this seed; default: leave them."
-            ),
+            typer.Option(metavar="SEED", help="Resolve {a|b} in texts by this seed; default: leave them."),
         ] = None,
     ) -> None:
         """Convert a workflow to a prompt.
@@ -46,15 +42,15 @@ def register(app: typer.Typer) -> None:
         Exactly what ComfyUI's own front end sends, without a browser; where that cannot be known, an error, never
         a guess.
         """
-        from ..graph import read_document
+        from ..graph import NodeSchemas, read_document
 
         if output is not None and stdout:
             raise UsageError("--output and --stdout contradict each other; leave one out")
         if object_info is not None and schemas is not None:
             raise UsageError("node schemas given twice; leave out --schemas or the second argument")
-        known = load_schemas(comfyui, schemas or object_info)
-        document = read_document(workflow)
-        prompt = document.to_prompt(known, resolve_dynamic_prompts=dynamic_prompts)
+        known = load_schemas(comfyui, schemas or object_info) or NodeSchemas.builtin()
+        seed = False if dynamic_prompts is None else dynamic_prompts
+        prompt = read_document(workflow).to_prompt(known, resolve_dynamic_prompts=seed)
         text = json.dumps(prompt.to_json(), indent=2, ensure_ascii=False)
         if output is None:
             typer.echo(text)
