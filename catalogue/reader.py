@@ -183,6 +183,8 @@ def _merged(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     own = values.get("absent", {})
     for place in own:
         _drop(result, place.split("."))
+    # An empty text says that the family's doubt does not hold for this variant.
+    result["unverified"] = {place: why for place, why in result.get("unverified", {}).items() if why}
     reasons: Mapping[str, str] = result.get("absent", {})
     result["absent"] = {place: why for place, why in reasons.items() if place in own or not _has(result, place)}
     return result
@@ -250,7 +252,7 @@ def _range(row: Table, steps: int) -> tuple[int, int]:
 def _sampling(row: Table | None) -> Sampling | None:
     if row is None:
         return None
-    steps = row.get("steps", int)
+    steps, shift, shift_node = row.get("steps", int), row.optional("shift", float), row.optional("shift_node", str)
     sampling = Sampling(
         sampler=row.get("sampler", str),
         scheduler=row.get("scheduler", str),
@@ -260,8 +262,8 @@ def _sampling(row: Table | None) -> Sampling | None:
         cfg2=row.optional("cfg2", float),
         guider=row.get("guider", str, "ksampler"),
         guidance=row.optional("guidance", float),
-        shift=row.optional("shift", float),
-        shift_node=row.optional("shift_node", str),
+        shift=shift,
+        shift_node=shift_node if shift is not None else None,
         source=row.get("source", str),
     )
     row.done()
