@@ -23,8 +23,8 @@ class Engine(Protocol):
     def concurrency(self) -> int:
         """How many `run` iterators may be open at once, at least 1; it may change, so ask before each.
 
-        The device still works on one prompt at a time: more than 1 lets the engine's own queue hold the next prompt while
-        the outputs of the last one are on their way. A caller with several engines fills an idle one first.
+        The device still works on one prompt at a time: more than 1 lets the engine's own queue hold the next prompt
+        while the outputs of the last one are on their way. A caller with several engines fills an idle one first.
         """
         ...
 
@@ -42,7 +42,7 @@ class Engine(Protocol):
 
         Args:
             prompt: without markers (see `graph.bind`).
-            files: local files by the input that names them; the engine hands each to the node and rewrites only that input.
+            files: local files by the input that names them; the engine hands it over and rewrites only that input.
 
         Raises:
             EngineError: see its children.

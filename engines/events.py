@@ -49,8 +49,8 @@ class Produced:
         output: the kind as ComfyUI's ``ui`` result names it: "images", "video", "audio", "text", "files".
         index: position among the node's results of this kind, from 0.
         media_type: of `data`, "image/png" say; text is "text/plain; charset=utf-8".
-        data: the bytes, or a local file. A file belongs to the engine and stays until the iterator is closed or goes on to
-            `Finished`'s end: who wants to keep it copies or moves it while handling this event.
+        data: the bytes, or a local file. A file belongs to the engine and stays until the iterator goes on or is
+            closed: who wants to keep it copies or moves it while handling this event.
         filename: the name that the engine gave it, where it gave one.
         temporary: a preview output (ComfyUI's type "temp"), which a caller shows but does not keep.
     """

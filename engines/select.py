@@ -1,4 +1,4 @@
-"""Which engine a configuration asks for. Takes values only: who reads flags, environment and config file hands them in."""
+"""Which engine a configuration asks for. Takes values; who reads flags, environment and config file hands them in."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ class ComfyUIEngine:
 
     Args:
         url: the server's address, ``http://127.0.0.1:8188`` say; credentials in it are sent as basic authentication.
-        metadata: whether saved pictures carry the prompt, as ComfyUI's own files do. Without it, pictures come over the
-            socket where the server has SaveImageWebsocket (it lies in a ComfyUI checkout's own ``custom_nodes``): faster, no
-            file stays in the server's output folder, and a service does not give its graph away.
+        metadata: whether saved pictures carry the prompt, as ComfyUI's own files do. Without it, pictures come over
+            the socket where the server has SaveImageWebsocket (a ComfyUI checkout's own ``custom_nodes`` has it): faster,
+            no file stays in the server's output folder, and a service does not give its graph away.
         depth: the most prompts to keep in the server's queue at once, counting the one that runs.
         headers: sent with every request.
 
@@ -106,13 +106,15 @@ class ComfyUIEngine:
                 async with connection.session.get(connection.at("object_info")) as response:
                     body = await response.read()
                 if response.status != 200:
-                    raise EngineUnavailable(f"{self.url}/object_info answers {response.status}", remedy="look at its log")
+                    raise EngineUnavailable(
+                        f"{self.url}/object_info answers {response.status}", remedy="look at its log"
+                    )
                 self._schemas = await asyncio.to_thread(_read_schemas, body)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 raise EngineUnavailable(f"{self.url}/object_info cannot be read ({error})") from error
         return self._schemas
 
-    async def run(self, prompt: Prompt, *, files: Mapping[InputRef, Path]) -> AsyncIterator[Event]:
+    async def run(self, prompt: Prompt, *, files: Mapping[InputRef, Path]) -> AsyncGenerator[Event, None]:
         """Execute a bound prompt; closing the iterator cancels it on the server. See `Engine.run`."""
         connection = await self._open()
         body = await self._with_files(connection, prompt.to_json(), files)
@@ -142,7 +144,7 @@ class ComfyUIEngine:
                 self._over_socket = self._over_socket and not any(node in by_file for node, _, _ in given)
             if not execution.missing or attempt == 2:
                 break
-            # Cached long ago and deleted since, or a socket picture that never came: those nodes once more, anew and by file.
+            # Cached long ago and deleted since, or a socket picture that never came: those nodes once more, by file.
             again = frozenset(execution.missing)
             by_file, over_socket = over_socket & again, frozenset()
         yield Finished()
@@ -153,7 +155,7 @@ class ComfyUIEngine:
         execution: Execution,
         nodes: dict[str, JSON],
         files: Mapping[InputRef, Path],
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         submission = connection.spawn(self._submit(connection, execution, nodes, files))
         finished = False
         try:
@@ -183,7 +185,8 @@ class ComfyUIEngine:
         try:
             status, answer = await connection.submit(execution, body)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            # The server may close a kept-alive connection just when we take it up. The id is ours: posted again only if unknown.
+            # The server may close a kept-alive connection just when we take it up. The id is ours: if the server does
+            # not know it, posting again runs nothing twice.
             try:
                 if await self._knows(connection, execution.prompt_id):
                     execution.posted = True
@@ -200,9 +203,11 @@ class ComfyUIEngine:
             # Some outputs are fine and the server would run those alone: half a result is none.
             await self._withdraw(connection, execution.prompt_id)
             raise invalid(errors)
-        error = refused(status, answer, execution.prompt, None)
-        if isinstance(error, InvalidPrompt):
-            if again and any(InputRef(fault.node_id or "", fault.input_name or "") in files for fault in error.errors):
+        refusal = refused(status, answer, execution.prompt, None)
+        if isinstance(refusal, InvalidPrompt):
+            if again and any(
+                InputRef(fault.node_id or "", fault.input_name or "") in files for fault in refusal.errors
+            ):
                 # The server lacks a file that it had: somebody emptied its input folder. Send all of them once more.
                 self._uploads.forget()
                 nodes = await self._with_files(connection, nodes, files)
@@ -211,8 +216,8 @@ class ComfyUIEngine:
             known: Iterable[str] | None = None
             with contextlib.suppress(EngineError):
                 known = tuple(await self.schemas())
-            error = refused(status, answer, execution.prompt, known)
-        raise error
+            refusal = refused(status, answer, execution.prompt, known)
+        raise refusal
 
     async def _cancel(self, connection: Connection, execution: Execution, submission: asyncio.Task[None]) -> None:
         with contextlib.suppress(EngineError, aiohttp.ClientError, OSError, ValueError):
@@ -242,7 +247,9 @@ class ComfyUIEngine:
 
     def _lost(self, connection: Connection, error: Exception) -> WorkerLost:
         reason = str(error) or type(error).__name__
-        return WorkerLost(f"ComfyUI at {connection.shown} did not take the prompt ({reason})", remedy="look at its log; try again")
+        return WorkerLost(
+            f"ComfyUI at {connection.shown} did not take the prompt ({reason})", remedy="look at its log; try again"
+        )
 
     async def _open(self) -> Connection:
         if self._closed:
@@ -263,7 +270,7 @@ class ComfyUIEngine:
             self._atomic_cancel = None
             self._uploads.forget()
             try:
-                info = None if self._metadata else await connection.get_json("object_info", _SOCKET_CLASS, timeout=60)
+                info = None if self._metadata else await connection.get_json("object_info", _SOCKET_CLASS)
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
                 info = None
             self._over_socket = isinstance(info, dict) and _SOCKET_CLASS in info
@@ -354,7 +361,7 @@ def _read_schemas(body: bytes) -> NodeSchemas:
 
 
 def _by_socket(prompt: Prompt) -> frozenset[str]:
-    """SaveImage nodes that SaveImageWebsocket can stand in for: nothing takes their picture further (0.33.0 lets it)."""
+    """SaveImage nodes that SaveImageWebsocket can stand in for: nothing takes their picture further."""
     passed_on = {link.node for node in prompt.nodes.values() for _, link in node.links}
     return frozenset(
         node_id
@@ -366,7 +373,11 @@ def _by_socket(prompt: Prompt) -> frozenset[str]:
 def _prepared(body: Mapping[str, JSON], *, over_socket: Iterable[str], fresh: Iterable[str]) -> dict[str, JSON]:
     nodes = dict(body)
     for node_id in over_socket:
-        nodes[node_id] = {**nodes[node_id], "class_type": _SOCKET_CLASS, "inputs": {"images": nodes[node_id]["inputs"]["images"]}}
+        nodes[node_id] = {
+            **nodes[node_id],
+            "class_type": _SOCKET_CLASS,
+            "inputs": {"images": nodes[node_id]["inputs"]["images"]},
+        }
     for node_id in fresh:
         nodes[node_id] = {**nodes[node_id], "inputs": {**nodes[node_id]["inputs"], _FRESH: uuid.uuid4().hex}}
     return nodes

@@ -118,10 +118,9 @@ class Connection:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def get_json(self, *path: str, timeout: float | None = None) -> Any:
+    async def get_json(self, *path: str) -> JSON:
         """The JSON that a route answers; None where it answers other than 200."""
-        limit = aiohttp.ClientTimeout(total=timeout) if timeout else None
-        async with self.session.get(self.at(*path), timeout=limit) as response:
+        async with self.session.get(self.at(*path)) as response:
             return json.loads(await response.read()) if response.status == 200 else None
 
     async def post_json(self, value: object, *path: str) -> tuple[int, Any]:
@@ -227,7 +226,9 @@ class Connection:
         self._current = None
         for execution in executions:
             execution.end(
-                WorkerLost(f"ComfyUI at {self.shown} {self.lost} while the job ran", remedy="look at its log; try again")
+                WorkerLost(
+                    f"ComfyUI at {self.shown} {self.lost} while the job ran", remedy="look at its log; try again"
+                )
             )
 
     def _weigh(self, data: Mapping[str, Any]) -> None:
@@ -241,7 +242,7 @@ class Connection:
             self.spawn(self._look_for(waiting))
 
     async def _recall(self, execution: Execution) -> None:
-        """Ask the history, once, for outputs that no message told; it has them when `executing` says that no node is left."""
+        """Ask the history, once, for outputs that no message told; it has them once `executing` names no node."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_RECALL):
                 await execution.history_ready.wait()
@@ -293,9 +294,7 @@ class Connection:
 def queued_ids(queue: object, key: str) -> set[str]:
     """The prompt ids in ``queue_running`` or ``queue_pending`` of a ``GET /queue`` answer."""
     items = queue.get(key) if isinstance(queue, dict) else None
-    return {
-        item[1] for item in items or () if isinstance(item, list) and len(item) > 1 and isinstance(item[1], str)
-    }
+    return {item[1] for item in items or () if isinstance(item, list) and len(item) > 1 and isinstance(item[1], str)}
 
 
 def _keep_alive(raw: Any) -> None:
@@ -309,5 +308,3 @@ def _keep_alive(raw: Any) -> None:
         for name, value in options:
             if hasattr(socket, name):
                 raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-

@@ -6,7 +6,7 @@ No I/O here: what has to be fetched is asked of `fetch`, which starts at once an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from ...graph import Prompt
@@ -64,7 +64,7 @@ class Execution:
         self._progress: dict[str, tuple[float, float]] = {}
         self._blocked: NodeFailed | None = None
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """What happens, until the end; raises the error that ended it. `Finished` is left to the caller."""
         while (item := await self._items.get()) is not None:
             if not isinstance(item, tuple):
@@ -132,7 +132,7 @@ class Execution:
 
     @property
     def untold(self) -> bool:
-        """Whether cached nodes at the prompt's ends were not mentioned by `executed`: only ``/history`` knows their outputs."""
+        """Whether `executed` did not tell of cached nodes at the prompt's ends: only ``/history`` has their outputs."""
         quiet = self._cached - self._executed - self._over_socket
         return bool(quiet - {link.node for node in self.prompt.nodes.values() for _, link in node.links})
 

@@ -13,7 +13,9 @@ from ...graph import Prompt
 from ..errors import EngineError, EngineUnavailable, InvalidPrompt, NodeError, NodeFailed, OutOfMemory, UnknownNodes
 
 _OUT_OF_MEMORY_TYPE = re.compile(r"(^|\.)(OutOfMemoryError|MemoryError)$")
-_OUT_OF_MEMORY_TEXT = re.compile(r"out of memory|can't allocate memory|not enough memory|Allocation on device", re.IGNORECASE)
+_OUT_OF_MEMORY_TEXT = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|Allocation on device", re.IGNORECASE
+)
 _LONGEST = 400  # characters of a server's sentence that reach a caller
 
 
@@ -27,7 +29,8 @@ def refused(status: int, answer: object, prompt: Prompt, known: Iterable[str] | 
     """
     if status in {401, 403}:
         return EngineUnavailable(
-            f"ComfyUI answered {status} to the prompt", remedy="give the credentials that it wants, in the URL or as a header"
+            f"ComfyUI answered {status} to the prompt",
+            remedy="give the credentials that it wants, in the URL or as a header",
         )
     if status in {429, 502, 503, 504}:
         return EngineUnavailable(f"ComfyUI answered {status} to the prompt", remedy="try again when it is up")
@@ -111,7 +114,7 @@ def invalid(errors: list[NodeError]) -> InvalidPrompt:
 
 
 def failed(data: Mapping[str, Any], node_id: str | None) -> NodeFailed:
-    """The error for an ``execution_error`` message; `node_id` is the prompt's node, where the message names one inside it."""
+    """The error for an ``execution_error`` message; `node_id` is the prompt's node that the failed one belongs to."""
     exception_type = data.get("exception_type")
     exception_type = exception_type if isinstance(exception_type, str) else ""
     message = _text(data.get("exception_message")) or exception_type or "failed without a word"

@@ -1,8 +1,9 @@
 """Run ComfyUI's ``main.py`` so that it ends when whoever started it does.
 
-Run by ComfyUI's own Python, as a file: standard library only, nothing of this package. Its standard input is a pipe whose
-other end the parent holds; the pipe closes when the parent ends, however it ends (``kill -9`` too, on every system), and
-then so does this process. Arguments: the folder to clear away then ("-" for none), the path of ``main.py``, its arguments.
+Run by ComfyUI's own Python, as a file: standard library only, nothing of this package. Its standard input is a pipe
+whose other end the parent holds; the pipe closes when the parent ends, however it ends (``kill -9`` too, on every
+system), and then so does this process. Arguments: the folder to clear away then ("-" for none), the path of
+``main.py``, and its arguments.
 """
 
 import os
@@ -10,6 +11,7 @@ import runpy
 import shutil
 import sys
 import threading
+from pathlib import Path
 
 
 def _end_with_parent(pipe: int, scratch: str) -> None:
@@ -37,7 +39,7 @@ def main() -> None:
     os.close(empty)
     threading.Thread(target=_end_with_parent, args=(pipe, scratch), name="end-with-parent", daemon=True).start()
     sys.argv = [script, *sys.argv[3:]]
-    sys.path[0] = os.path.dirname(script)
+    sys.path[0] = str(Path(script).parent)
     runpy.run_path(script, run_name="__main__")
 
 

@@ -1,6 +1,6 @@
 """What ComfyUI says on its WebSocket, read into typed values.
 
-Source: ComfyUI ``server.py`` (``send_json``, ``send_image``, ``send_image_with_metadata``) and ``protocol.py``, 0.3.64 and 0.33.0.
+Source: ComfyUI 0.3.64 and 0.33.0, ``protocol.py``, ``server.py`` (``send_json``, ``send_image…``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PREVIEW = 1
 _PREVIEW_WITH_METADATA = 4
 _PREVIEW_MEDIA = {1: "image/jpeg", 2: "image/png"}
 
-# The first message that a client sends: previews then carry prompt and node, so that they need not be guessed from the order.
+# The first message that a client sends: previews then carry prompt and node, which need not be guessed from the order.
 FEATURES = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 
 

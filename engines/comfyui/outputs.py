@@ -51,7 +51,7 @@ class RemoteFile:
     """A file on the server. Its three names are the server's words: they go back to ``/view`` and name nothing here.
 
     Attributes:
-        kind: "images", "video", "audio" or "files", by what the file is (a video may come under ``images`` or ``gifs``).
+        kind: "images", "video", "audio" or "files", by what the file is (videos come under ``images`` or ``gifs``).
         index: position among the node's files of this kind.
     """
 
@@ -116,7 +116,12 @@ def read_outputs(ui: Mapping[str, Any] | None) -> tuple[RemoteFile | Text, ...]:
 
 def _file(value: Mapping[str, Any], counts: dict[str, int]) -> RemoteFile | None:
     filename, subfolder, folder_type = value.get("filename"), value.get("subfolder", ""), value.get("type", "output")
-    if not isinstance(filename, str) or not filename or not isinstance(subfolder, str) or not isinstance(folder_type, str):
+    if (
+        not isinstance(filename, str)
+        or not filename
+        or not isinstance(subfolder, str)
+        or not isinstance(folder_type, str)
+    ):
         return None
     media_type = media_type_of(filename)
     kind = _KINDS.get(media_type.partition("/")[0], "files")

@@ -107,7 +107,9 @@ class Uploads:
             return await asyncio.shield(task)
         except (aiohttp.ClientError, OSError) as error:
             self._sent.pop(key, None)
-            raise EngineUnavailable(f"ComfyUI at {connection.shown} did not take input file {path.name} ({error})") from error
+            raise EngineUnavailable(
+                f"ComfyUI at {connection.shown} did not take input file {path.name} ({error})"
+            ) from error
 
     async def _name(self, path: Path) -> ContentName:
         stat = path.stat()
