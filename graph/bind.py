@@ -60,16 +60,17 @@ def bind(
     _check_names(interface, values)
     given: dict[InputRef, JSON | Path] = {}
     for parameter in interface.parameters:
-        if parameter.target.node not in prompt.nodes:
-            raise BindError(
-                f"sets node {short(parameter.target.node)}, which is not in this prompt",
-                parameter=parameter.name,
-                remedy="find the interface again",
-            )
         value = _value(parameter, values, chance)
-        if value is not None:
-            given[parameter.target] = value
-    binding = _Binding(prompt, {p.target: p for p in interface.parameters}, given, schemas)
+        for target in parameter.targets:
+            if target.node not in prompt.nodes:
+                raise BindError(
+                    f"parameter {parameter.name!r} sets node {short(target.node)}, which is not in this prompt",
+                    parameter=parameter.name,
+                    remedy="find the interface again",
+                )
+            if value is not None:
+                given[target] = value
+    binding = _Binding(prompt, {t: p for p in interface.parameters for t in p.targets}, given, schemas)
     return binding.bound(_output_names(interface))
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 from .errors import PromptError
 from .jsontext import JSON, short
 from .prompt import InputRef, Link, Prompt, PromptNode
-from .schemas import InputSpec, NodeSchemas
+from .schemas import NodeSchemas
 
 FileKind = Literal["image", "mask", "video", "audio", "file"]
 
@@ -155,11 +155,16 @@ def _path_fault(path: str, *, prefix: bool = False) -> str | None:
     return None
 
 
-def _readers(node: PromptNode, schemas: NodeSchemas) -> Iterator[tuple[str, FileKind, Link | JSON]]:
+def file_kind(node: PromptNode, name: str, schemas: NodeSchemas) -> FileKind | None:
+    """The kind of file that an input names; None where it names none."""
     schema = schemas.get(node.class_type)
+    spec = schema.input(name) if schema else None
+    return _READERS.get((node.class_type, name)) or (spec.upload if spec else None)
+
+
+def _readers(node: PromptNode, schemas: NodeSchemas) -> Iterator[tuple[str, FileKind, Link | JSON]]:
     for name, value in node.inputs.items():
-        spec: InputSpec | None = schema.input(name) if schema else None
-        kind = _READERS.get((node.class_type, name)) or (spec.upload if spec else None)
+        kind = file_kind(node, name, schemas)
         if kind:
             yield name, kind, value
 

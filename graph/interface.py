@@ -55,6 +55,7 @@ class Parameter:
         default: value used where the caller sends none; for files the saved file name. Meaningless if `required`.
         minimum, maximum, step: bounds of integers and numbers, both ends included.
         choices: allowed values of a choice, in the order the editor shows them.
+        also: further inputs that take the same value (the seed of a second sampler, the size said twice).
     """
 
     name: str
@@ -69,6 +70,12 @@ class Parameter:
     multiline: bool = False
     description: str = ""
     title: str = ""  # the node's title in the editor
+    also: tuple[InputRef, ...] = ()
+
+    @property
+    def targets(self) -> tuple[InputRef, ...]:
+        """Every input that takes the value."""
+        return (self.target, *self.also)
 
     def to_json(self) -> dict[str, JSON]:
         """The parameter as the interface's JSON has it; what says nothing is left out."""
@@ -89,10 +96,13 @@ class Parameter:
             "multiline": self.multiline,
             "description": self.description,
             "title": self.title,
+            "also": [{"node": ref.node, "input": ref.input} for ref in self.also] or None,
         }
         if self.required and self.default is not None:
             optional["default"] = self.default
-        return result | {key: value for key, value in optional.items() if value not in (None, False, "")}
+        return result | {
+            key: value for key, value in optional.items() if value is not None and value is not False and value != ""
+        }
 
     def json_schema(self) -> dict[str, JSON]:
         """What a caller may send, as JSON Schema (2020-12); a file is a string (an upload's id or a URL)."""
@@ -249,6 +259,7 @@ def _parameter(value: JSON, path: str) -> Parameter:
         multiline=_flag(fields, "multiline", path),
         description=_text(fields, "description", path, ""),
         title=_text(fields, "title", path, ""),
+        also=tuple(_ref(item, f"{path}.also[{i}]") for i, item in enumerate(_list(fields, "also", path))),
         **bounds,
     )
 
@@ -270,10 +281,15 @@ def _object(value: JSON, path: str) -> dict[str, JSON]:
     return value
 
 
-def _list(fields: Mapping[str, JSON], key: str) -> list[JSON]:
+def _ref(value: JSON, path: str) -> InputRef:
+    fields = _object(value, path)
+    return InputRef(_text(fields, "node", path), _text(fields, "input", path))
+
+
+def _list(fields: Mapping[str, JSON], key: str, path: str = "") -> list[JSON]:
     value = fields.get(key, [])
     if not isinstance(value, list):
-        raise InterfaceError(f"must be a list, not {short(value)}", path=key)
+        raise InterfaceError(f"must be a list, not {short(value)}", path=f"{path}.{key}".removeprefix("."))
     return value
 
 

@@ -9,7 +9,7 @@ import unicodedata
 from .interface import is_name
 
 _SEPARATORS = re.compile(r"[^0-9A-Za-z_]+")
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 
 
 def identifier(text: str, fallback: str = "value") -> str:
