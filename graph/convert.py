@@ -1,13 +1,141 @@
-"""UI to API without a browser."""
+"""UI to API without a browser: the prompt that ComfyUI's front end would send for a workflow.
+
+The work is done as the editor does it, in three steps: `loading` makes the state that the editor has after it opened the
+file, `resolution` follows each link to what feeds it, and here the nodes that a server runs are written down. Where the
+editor would guess or send something that it cannot know, this stops: `ConversionError` names node and widget.
+"""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
+from datetime import datetime
+
+from .canvas import UNSET, Canvas, CanvasNode, Widget
 from .errors import ConversionError
-from .prompt import Prompt
+from .jsontext import JSON
+from .loading import load
+from .prompt import Link, Prompt, PromptNode
+from .replacements import SAVERS, dynamic_prompt, replace_names
+from .resolution import Place, expand, resolve_input
 from .schemas import NodeSchemas
+from .virtual import apply_primitives
 from .workflow import Workflow
 
 
 def convert(workflow: Workflow, schemas: NodeSchemas, *, resolve_dynamic_prompts: bool | int = False) -> Prompt:
-    """The prompt that ComfyUI's front end sends for a workflow. Not built yet: every call is a `ConversionError`."""
-    raise ConversionError(f"conversion is not built yet ({len(workflow.nodes)} nodes, {len(schemas)} classes)")
+    """The prompt that ComfyUI's front end sends for a workflow.
+
+    Args:
+        resolve_dynamic_prompts: choose one of each ``{a|b}`` in prompt texts: True at random, an integer as the seed of
+            the choice. Without it such a text is kept as it is written.
+
+    Raises:
+        ConversionError: something cannot be converted without guessing: a class that is in no schema and whose values the
+            file does not name, values that do not fit the node's widgets, links in a circle or from nowhere.
+    """
+    root = load(workflow, schemas)
+    source: random.Random | None = None
+    if resolve_dynamic_prompts is not False:
+        seed = None if resolve_dynamic_prompts is True else resolve_dynamic_prompts
+        source = random.Random(seed)  # noqa: S311 — wording of a prompt, nothing secret
+    return _Writer(root, schemas, source).write()
+
+
+class _Writer:
+    """Writes the nodes of a canvas down as a prompt."""
+
+    def __init__(self, root: Canvas, schemas: NodeSchemas, source: random.Random | None) -> None:
+        self.root = root
+        self.source = source
+        self.now = datetime.now().astimezone()
+        self.places = list(expand(root, modern=schemas.modern))
+        self.unknown: dict[str, str] = {}
+
+    def write(self) -> Prompt:
+        for canvas in self._canvases():
+            apply_primitives(canvas)
+        nodes: dict[str, dict[str, Link | JSON]] = {}
+        real: dict[str, CanvasNode] = {}
+        for place in self.places:
+            node = place.node
+            if node.virtual or node.muted or node.bypassed:
+                continue
+            if node.schema is None and not node.complete:
+                self.unknown.setdefault(node.type, place.id)
+                continue
+            real[place.id] = node
+            nodes[place.id] = self._inputs(place)
+        if self.unknown:
+            raise _unknown_classes(self.unknown)
+        return Prompt(
+            nodes={
+                node_id: PromptNode(
+                    class_type=real[node_id].type, inputs=_without_dangling(inputs, nodes), title=real[node_id].title
+                )
+                for node_id, inputs in nodes.items()
+            }
+        )
+
+    def _canvases(self) -> list[Canvas]:
+        found: dict[int, Canvas] = {id(self.root): self.root}
+        for place in self.places:
+            found.setdefault(id(place.node.canvas), place.node.canvas)
+        return list(found.values())
+
+    def _inputs(self, place: Place) -> dict[str, Link | JSON]:
+        node = place.node
+        inputs: dict[str, Link | JSON] = {}
+        for widget in node.widgets:
+            if widget.sent and widget.name and (value := self._value(node, widget)) is not UNSET:
+                inputs[widget.name] = _boxed(widget, value)
+        for index, socket in enumerate(node.inputs):
+            if socket.link is None:
+                continue
+            found = resolve_input(place, index, self.root)
+            if isinstance(found, Widget):
+                if found.value is not UNSET:
+                    inputs[socket.name] = _boxed(found, found.value)
+            elif found is not None:
+                inputs[socket.name] = found
+        return inputs
+
+    def _value(self, node: CanvasNode, widget: Widget) -> JSON:
+        value = widget.value
+        if widget.kind == "index":
+            choice = node.widgets[0].value
+            options = [other.value for other in node.widgets[2:]]
+            return options.index(choice) if choice in options else -1
+        if not isinstance(value, str):
+            return value
+        if widget.spec is not None and widget.spec.options.get("dynamicPrompts") is True:
+            return dynamic_prompt(value, self.source)
+        if widget.name == "filename_prefix" and node.type in SAVERS:
+            return replace_names(value, (place.node for place in self.places), self.now)
+        return value
+
+
+def _boxed(widget: Widget, value: JSON) -> JSON:
+    """A list as the server wants it: boxed, because a bare list of two is a link."""
+    if not isinstance(value, list):
+        return value
+    return {"__type__": "CURVE", "__value__": value} if widget.kind == "CURVE" else {"__value__": value}
+
+
+def _without_dangling(
+    inputs: dict[str, Link | JSON], nodes: Mapping[str, dict[str, Link | JSON]]
+) -> dict[str, Link | JSON]:
+    return {name: v for name, v in inputs.items() if not (isinstance(v, Link) and v.node not in nodes)}
+
+
+def _unknown_classes(unknown: dict[str, str]) -> ConversionError:
+    classes = sorted(unknown)
+    shown = ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")
+    first = min(unknown, key=lambda name: classes.index(name))
+    return ConversionError(
+        f"no schema is known for {'class' if len(classes) == 1 else 'classes'} {shown}, "
+        "and the file does not name all their values",
+        node_id=unknown[first],
+        class_type=first,
+        remedy="give --comfyui URL of a ComfyUI that has them, or --schemas FILE with its /object_info",
+    )

@@ -219,10 +219,18 @@ def _depends_on_machine(
 class NodeSchemas(Mapping[str, NodeSchema]):
     """Node schemas by class name. Classes are parsed when first asked for; a missing one is a `KeyError`."""
 
-    def __init__(self, raw: Mapping[str, Any], *, choices: list[list[JSON]] | None = None, version: str | None = None):
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        *,
+        choices: list[list[JSON]] | None = None,
+        version: str | None = None,
+        modern: bool | None = None,
+    ) -> None:
         """`raw` holds server entries, table entries (with `choices`, the lists they share) or parsed schemas."""
         self._raw = raw
         self._choices = choices
+        self._modern = modern
         self._parsed: dict[str, NodeSchema] = {}
         self.version = version
 
@@ -247,6 +255,16 @@ class NodeSchemas(Mapping[str, NodeSchema]):
 
     def __contains__(self, class_type: object) -> bool:
         return class_type in self._raw
+
+    @cached_property
+    def modern(self) -> bool:
+        """Whether the front end that comes with this server is one of 2026 (1.4x), by what the server says of its nodes.
+
+        Both generations give other answers for some files: promoted widgets, ids inside subgraphs, muted subgraphs.
+        """
+        if self._modern is not None:
+            return self._modern
+        return any("essentials_category" in e or "has_intermediate_output" in e for e in self._raw.values())
 
     def __repr__(self) -> str:
         return f"<NodeSchemas: {len(self)} classes{f' of ComfyUI {self.version}' if self.version else ''}>"
@@ -292,7 +310,7 @@ class NodeSchemas(Mapping[str, NodeSchema]):
         classes, choices = table.get("classes"), table.get("choices")
         if not isinstance(classes, dict) or not isinstance(choices, list):
             raise SchemaError("is a damaged table of node schemas", file=file)
-        return cls(classes, choices=choices, version=table.get("comfyui"))
+        return cls(classes, choices=choices, version=table.get("comfyui"), modern=table.get("modern") is True)
 
     @classmethod
     def builtin(cls, version: str | None = None) -> NodeSchemas:
@@ -314,7 +332,7 @@ class NodeSchemas(Mapping[str, NodeSchema]):
 
     def merged(self, other: NodeSchemas) -> NodeSchemas:
         """Both; where both have a class, `other` wins."""
-        return NodeSchemas(_Chain(other, self), version=self.version or other.version)
+        return NodeSchemas(_Chain(other, self), version=self.version or other.version, modern=self.modern)
 
     def save_table(self, path: str | Path, *, version: str | None = None) -> None:
         """Write a compact table: names, types, defaults, choices, order, outputs; no prose.
@@ -340,7 +358,7 @@ class NodeSchemas(Mapping[str, NodeSchema]):
             entry = _to_table(self[class_type], shared)
             lines.append(f"{json.dumps(class_type, ensure_ascii=False)}:{_compact(entry)}")
         head = f'"format":{json.dumps(TABLE_FORMAT)},"version":{TABLE_VERSION},'
-        head += f'"comfyui":{json.dumps(version or self.version)},'
+        head += f'"comfyui":{json.dumps(version or self.version)},"modern":{json.dumps(self.modern)},'
         return "{" + head + '"choices":[\n' + ",\n".join(shared) + '\n],"classes":{\n' + ",\n".join(lines) + "\n}}\n"
 
 

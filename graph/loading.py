@@ -1,0 +1,236 @@
+"""Loading: what the editor makes of a workflow file, as a `Canvas`.
+
+The steps and their order are the front end's (``app.loadGraphData``, ``LGraph.configure``, ``LGraphNode.configure``):
+make every node by its schema, definitions before their instances, lay the saved inputs and values over it, promote the
+widgets of subgraphs, tell the links where their inputs are now, let primitives take their widget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from .canvas import UNSET, BoundarySlot, Canvas, CanvasNode, Outlet, Socket, Wire, type_text
+from .errors import ConversionError
+from .jsontext import short
+from .promotion import attach_promoted_widgets, flush_proxy_widgets
+from .renumbering import renumber
+from .restoring import recorded_widgets, restore_values
+from .schemas import NodeSchemas
+from .virtual import furnish_primitives, is_virtual
+from .widgets import furnish, grow_for
+from .workflow import Subgraph, Workflow, WorkflowLink, WorkflowNode
+
+MAX_NESTING = 100
+"""Levels of subgraphs in subgraphs; the editor itself stops at 1,000, people at 4."""
+
+
+def load(workflow: Workflow, schemas: NodeSchemas) -> Canvas:
+    """The canvas that the editor shows after loading `workflow`, subgraph definitions included.
+
+    Raises:
+        ConversionError: a definition is missing or contains itself, or saved values cannot be told apart.
+    """
+    if schemas.modern:
+        workflow = renumber(workflow)
+    loader = _Loader(workflow, schemas)
+    root = Canvas(id=None, name="", path="")
+    for subgraph_id in _leaf_first(workflow):
+        loader.definitions[subgraph_id] = loader.definition(workflow.subgraphs[subgraph_id])
+    loader.fill(root, workflow.nodes, workflow.links.values())
+    canvases = [*loader.definitions.values(), root]
+    for canvas in canvases:
+        _correct_target_slots(canvas)
+    for canvas in canvases:
+        for node in canvas.nodes.values():
+            _drop_orphaned_inputs(node)
+    for canvas in canvases:
+        furnish_primitives(canvas, schemas)
+    for canvas in canvases:
+        for node in canvas.nodes.values():
+            _mend_old_values(node)
+    return root
+
+
+def _leaf_first(workflow: Workflow) -> list[str]:
+    """The definitions that the workflow uses, each after those it contains."""
+    done: dict[str, None] = {}
+    path: dict[str, WorkflowNode] = {}
+
+    def instances(nodes: Iterable[WorkflowNode]) -> list[WorkflowNode]:
+        return [node for node in nodes if node.type in workflow.subgraphs]
+
+    stack: list[tuple[str | None, list[WorkflowNode]]] = [(None, instances(workflow.nodes)[::-1])]
+    while stack:
+        current, todo = stack[-1]
+        if not todo:
+            stack.pop()
+            if current is not None:
+                path.pop(current, None)
+                done[current] = None
+            continue
+        node = todo.pop()
+        if node.type in path:
+            raise ConversionError(
+                f"the subgraph {short(workflow.subgraphs[node.type].name or node.type)} contains itself",
+                node_id=node.id,
+                path=node.path,
+            )
+        if node.type in done:
+            continue
+        if len(path) >= MAX_NESTING:
+            raise ConversionError(f"subgraphs are nested deeper than {MAX_NESTING} levels", path=node.path)
+        path[node.type] = node
+        stack.append((node.type, instances(workflow.subgraphs[node.type].nodes)[::-1]))
+    return list(done)
+
+
+class _Loader:
+    """What the steps share: the schemas, and the definitions that are loaded already."""
+
+    def __init__(self, workflow: Workflow, schemas: NodeSchemas) -> None:
+        self.workflow = workflow
+        self.schemas = schemas
+        self.modern = schemas.modern
+        self.definitions: dict[str, Canvas] = {}
+
+    def definition(self, subgraph: Subgraph) -> Canvas:
+        canvas = Canvas(id=subgraph.id, name=subgraph.name, path=subgraph.path)
+        canvas.inputs = [BoundarySlot(s.name, type_text(s.type), list(s.links)) for s in subgraph.inputs]
+        canvas.outputs = [BoundarySlot(s.name, type_text(s.type), list(s.links)) for s in subgraph.outputs]
+        self.fill(canvas, subgraph.nodes, subgraph.links.values())
+        return canvas
+
+    def fill(self, canvas: Canvas, nodes: Iterable[WorkflowNode], links: Iterable[WorkflowLink]) -> None:
+        canvas.wires = {link.id: Wire(*link) for link in links}
+        for saved in nodes:
+            canvas.nodes[saved.id] = self.node(saved, canvas)
+        for node in canvas.nodes.values():
+            self.configure(node)
+        for node in canvas.nodes.values():
+            if node.definition is not None and self.modern and "proxyWidgets" in node.properties:
+                flush_proxy_widgets(node)
+
+    def node(self, saved: WorkflowNode, canvas: Canvas) -> CanvasNode:
+        node = CanvasNode(
+            id=saved.id,
+            type=saved.type,
+            title="",
+            mode=saved.mode,
+            saved=saved,
+            canvas=canvas,
+            properties=saved.properties,
+        )
+        node.definition = self.definitions.get(saved.type)
+        if node.definition is not None:
+            node.title = saved.title or node.definition.name
+            node.definition.instances.append(node)
+        elif is_virtual(saved.type):
+            node.virtual = True
+            node.title = saved.title or saved.type
+        else:
+            schema = self.schemas.get(saved.type)
+            node.title = saved.title or (schema.display_name if schema is not None else saved.type)
+            if schema is not None:
+                furnish(node, schema)
+        return node
+
+    def configure(self, node: CanvasNode) -> None:
+        saved = node.saved
+        if node.definition is not None:
+            _configure_instance(node, modern=self.modern)
+            return
+        if node.schema is None:
+            node.inputs = [Socket(i.name, type_text(i.type), i.link, i.widget) for i in saved.inputs]
+            node.outputs = [Outlet(o.name, type_text(o.type), o.links) for o in saved.outputs]
+            if not node.virtual:
+                recorded_widgets(node)
+            return
+        _lay_over(node)
+        for socket in _growing(node.inputs):
+            grow_for(node, socket, wired=socket.link in node.canvas.wires)
+        restore_values(node, modern=self.modern)
+
+
+def _growing(sockets: list[Socket]) -> Iterable[Socket]:
+    """The sockets in turn, those included that appear behind the current one while it is looked at."""
+    index = 0
+    while index < len(sockets):
+        yield sockets[index]
+        index += 1
+
+
+def _lay_over(node: CanvasNode) -> None:
+    """Saved links into the inputs that the class has now; saved inputs that it has not stay at the end."""
+    saved = {item.name: item for item in node.saved.inputs}
+    known = set()
+    for socket in node.inputs:
+        known.add(socket.name)
+        item = saved.get(socket.name)
+        if item is not None:
+            socket.link = item.link
+    for item in node.saved.inputs:
+        if item.name not in known:
+            node.inputs.append(Socket(item.name, type_text(item.type), item.link, item.widget))
+    for index, output in enumerate(node.saved.outputs):
+        if index < len(node.outputs):
+            node.outputs[index].links = output.links
+        else:
+            node.outputs.append(Outlet(output.name, type_text(output.type), output.links))
+
+
+def _configure_instance(node: CanvasNode, *, modern: bool) -> None:
+    definition = node.definition
+    assert definition is not None
+    saved = {item.name: item for item in node.saved.inputs}
+    node.inputs = []
+    for index, slot in enumerate(definition.inputs):
+        item = saved.get(slot.name)
+        node.inputs.append(Socket(slot.name, slot.type, item.link if item is not None else None, slot=index))
+    node.outputs = [Outlet(slot.name, slot.type) for slot in definition.outputs]
+    for index, output in enumerate(node.saved.outputs):
+        if index < len(node.outputs):
+            node.outputs[index].links = output.links
+        else:
+            node.outputs.append(Outlet(output.name, type_text(output.type), output.links))
+    attach_promoted_widgets(node, modern=modern)
+
+
+def _correct_target_slots(canvas: Canvas) -> None:
+    for node in canvas.nodes.values():
+        for index, socket in enumerate(node.inputs):
+            wire = canvas.wires.get(socket.link) if socket.link is not None else None
+            if wire is not None:
+                wire.target_slot = index
+
+
+def _drop_orphaned_inputs(node: CanvasNode) -> None:
+    """Inputs of widgets that the class has no longer go, and their wires with them."""
+    if node.schema is None:
+        return
+    orphaned = [s for s in node.inputs if s.widget is not None and node.widget(s.widget) is None]
+    for socket in orphaned:
+        node.inputs.remove(socket)
+        node.canvas.cut(socket.link)
+    if orphaned:
+        for index, socket in enumerate(node.inputs):
+            wire = node.canvas.wires.get(socket.link) if socket.link is not None else None
+            if wire is not None:
+                wire.target_slot = index
+
+
+_CONTROLS: Mapping[object, str] = {True: "randomize", False: "fixed"}
+
+
+def _mend_old_values(node: CanvasNode) -> None:
+    """What the editor corrects in every file it opens."""
+    sampler = node.type in {"KSampler", "KSamplerAdvanced"}
+    for widget in node.widgets:
+        value = widget.value
+        if sampler and widget.name == "sampler_name" and isinstance(value, str):
+            widget.value = value.removeprefix("sample_")
+        if widget.kind == "control" and isinstance(value, bool) and (sampler or node.type == "PrimitiveNode"):
+            widget.value = _CONTROLS[value]
+        if widget.kind == "COMBO" and (widget.value is None or widget.value is UNSET):
+            choices = widget.spec.choices if widget.spec is not None else None
+            if choices:
+                widget.value = choices[0]

@@ -1,0 +1,148 @@
+"""Replacements: what the editor puts into texts as it queues: dynamic prompts, and ``%names%`` in output file names."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from .canvas import UNSET, CanvasNode
+from .jsontext import JSON
+
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n\r\u2028\u2029]*", re.DOTALL)
+_PLACEHOLDER = re.compile(r"%([^%]+)%")
+_UNSAFE = re.compile(r"[/?<>\\:*|\"\x00-\x1f\x7f]")
+_DATE_PART = re.compile(r"d{1,2}|M{1,2}|h{1,2}|m{1,2}|s{1,2}|yyyy|yy")
+
+MAX_CHOICES_DEPTH = 50
+"""Choices in choices; deeper ones are left as they are written."""
+
+SAVERS = frozenset(
+    "SaveImage SaveImageAdvanced SaveSVGNode SaveVideo SaveAnimatedWEBP SaveWEBM SaveAudio SaveAudioMP3 SaveAudioOpus "
+    "SaveAudioAdvanced SaveGLB Save3DAdvanced SaveGaussianSplat SavePointCloud SaveAnimatedPNG CLIPSave VAESave "
+    "ModelSave LoraSave SaveLatent".split()
+)
+"""The classes whose `filename_prefix` takes ``%date:yyyy-MM-dd%`` and ``%Node.widget%``."""
+
+
+def dynamic_prompt(text: str, source: random.Random | None) -> str:
+    """A text with C comments taken out and one of each ``{a|b}`` taken; backslashes keep braces and bars.
+
+    Without a `source` of randomness a text that offers a choice stays as it is, comments and all: the server then gets
+    what the file says. A group without alternatives is no choice, so ``{a}`` becomes ``a`` either way, as in the editor.
+    """
+    if "{" not in text and "\\" not in text and "/" not in text:
+        return text
+    try:
+        return _Choices(source).resolve(text, 0)
+    except _OpenChoiceError:
+        return text
+
+
+class _OpenChoiceError(Exception):
+    """A choice was met and there is nothing to choose by."""
+
+
+class _Choices:
+    """One pass over a text; a method for each thing that its grammar has."""
+
+    def __init__(self, source: random.Random | None) -> None:
+        self.source = source
+
+    def resolve(self, text: str, depth: int) -> str:
+        if depth > MAX_CHOICES_DEPTH:
+            raise _OpenChoiceError
+        text = _COMMENT.sub("", text)
+        parts: list[str] = []
+        index = 0
+        while index < len(text):
+            char = text[index]
+            index += 1
+            if char == "\\":
+                parts.append(char + (text[index] if index < len(text) else "undefined"))
+                index += 1
+            elif char == "{":
+                options, index = _options(text, index)
+                if len(options) == 1:
+                    chosen = options[0]
+                elif self.source is None:
+                    raise _OpenChoiceError
+                else:
+                    chosen = self.source.choice(options)
+                parts.append(self.resolve(chosen, depth + 1))
+            else:
+                parts.append(char)
+        return re.sub(r"\\([{}|])", r"\1", "".join(parts))
+
+
+def _options(text: str, index: int) -> tuple[list[str], int]:
+    """The alternatives of a group whose opening brace was just read, and where the text goes on."""
+    options: list[str] = []
+    current: list[str] = []
+    depth = 0
+    while index < len(text):
+        char = text[index]
+        index += 1
+        if char == "\\":
+            current.append(char + (text[index] if index < len(text) else "undefined"))
+            index += 1
+            continue
+        if char == "{":
+            depth += 1
+        elif char == "}":
+            if not depth:
+                break
+            depth -= 1
+        elif char == "|" and not depth:
+            options.append("".join(current))
+            current = []
+            continue
+        current.append(char)
+    options.append("".join(current))
+    return options, index
+
+
+def replace_names(text: str, nodes: Iterable[CanvasNode], now: datetime) -> str:
+    """A file name with ``%date:…%`` as the local time and ``%Node.widget%`` as that widget's value.
+
+    A node is named by its "Node name for S&R" property, else by its title. What names nothing stays as it is written.
+    """
+    if "%" not in text:
+        return text
+    listed = list(nodes)
+
+    def value_of(match: re.Match[str]) -> str:
+        parts = match[1].split(".")
+        if len(parts) != 2:
+            return format_date(parts[0][5:], now) if parts[0].startswith("date:") else match[0]
+        found = [n for n in listed if n.properties.get("Node name for S&R") == parts[0]]
+        found = found or [n for n in listed if n.title == parts[0]]
+        widget = found[0].widget(parts[1]) if found else None
+        return match[0] if widget is None else _UNSAFE.sub("_", _text(widget.value))
+
+    return _PLACEHOLDER.sub(value_of, text)
+
+
+def format_date(pattern: str, now: datetime) -> str:
+    """A time by the editor's pattern: yyyy, yy, M, d, h (0 to 23), m, s; doubled letters pad with a zero."""
+    parts = {"d": now.day, "M": now.month, "h": now.hour, "m": now.minute, "s": now.second}
+
+    def value_of(match: re.Match[str]) -> str:
+        part = match[0]
+        if part.startswith("y"):
+            return str(now.year)[2:] if part == "yy" else str(now.year)
+        return str(parts[part[0]]).rjust(len(part), "0")
+
+    return _DATE_PART.sub(value_of, pattern)
+
+
+def _text(value: JSON) -> str:
+    """A widget's value as JavaScript writes it into a text."""
+    if value is None or value is UNSET:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    return str(value)
