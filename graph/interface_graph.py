@@ -6,14 +6,13 @@ Every rule follows wires and types, not node ids or titles of some template: the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .files import file_kind
 from .interface import Parameter, ParameterType
 from .interface_fields import parameter_for
-from .interface_names import Names, identifier
+from .interface_names import Names, identifier, title_name
 from .interface_outputs import graph_outputs
 from .jsontext import JSON
 from .prompt import InputRef, Link, Prompt
@@ -385,17 +384,6 @@ def _titled_values(trace: Trace) -> Iterator[Role]:
             ref = InputRef(node_id, held)
             if trace.literal(ref) == ref:
                 yield Role(title_name(title), ref)
-
-
-_TYPED_TITLE = re.compile(
-    r"^(?:int|float|boolean|text|string|text string|input text|text multiline|number)\s*[（(:](.+?)[)）]?$", re.I
-)
-
-
-def title_name(title: str) -> str:
-    """A name from a title: ``Boolean (Refine Prompt?)`` -> ``refine_prompt``."""
-    told = _TYPED_TITLE.match(title.strip())
-    return identifier(told[1] if told else title, "value")
 
 
 def _literal_role(trace: Trace, role: str, ref: InputRef) -> Iterator[Role]:

@@ -11,6 +11,12 @@ from .interface import is_name
 _SEPARATORS = re.compile(r"[^0-9A-Za-z_]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 
+_TYPED_TITLE = re.compile(
+    r"(?:int|float|boolean|number|text|string|text string|input text|text multiline|load (?:image|mask|video|audio))"
+    r"(?:\s*[（(:]\s*|\s+)(.+?)[)）]?$",
+    re.IGNORECASE,
+)
+
 
 def identifier(text: str, fallback: str = "value") -> str:
     """``text`` as a lower-case identifier: ``"Positive Prompt (CLIP)"`` -> ``positive_prompt_clip``.
@@ -31,6 +37,12 @@ def identifier(text: str, fallback: str = "value") -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
+def title_name(title: str, fallback: str = "value") -> str:
+    """A name from a title: ``Boolean (Refine Prompt?)`` -> ``refine_prompt``, ``Load Image: front`` -> ``front``."""
+    told = _TYPED_TITLE.match(title.strip())
+    return identifier(told[1] if told else title, fallback)
+
+
 class Names:
     """Gives each asked name once. A clash is resolved by the node's title, then its id, then by counting."""
 
@@ -41,7 +53,7 @@ class Names:
         """A name that nobody has yet, as near to ``wanted`` as can be."""
         candidates = [wanted]
         if title:
-            by_title = identifier(title, "")
+            by_title = title_name(title, "")
             if by_title and by_title != wanted:
                 candidates.append(by_title if wanted in by_title else f"{wanted}_{by_title}")
         if node_id:

@@ -207,7 +207,9 @@ class Trace:
         node = self.prompt.nodes[node_id]
         for name, spec in self.inputs(node_id).items():
             texty = not spec.types.isdisjoint(_TEXT_TYPES)
-            if texty and name in node.inputs and last_part(name) not in _STEERING:
+            # What is put in the place of a mark is steering where it is typed in, and a text where it is wired.
+            wired = last_part(name) == "replace" and isinstance(node.inputs.get(name), Link)
+            if texty and name in node.inputs and (wired or last_part(name) not in _STEERING):
                 yield InputRef(node_id, name)
 
     def _passed(self, node_id: str, node: PromptNode) -> str | None:
