@@ -276,15 +276,19 @@ def _bypass_primitive(node: CanvasNode, primitive_id: str, cohort: list[_Entry])
     for link in outlet.links:
         wire = definition.wires.get(link)
         target = definition.target(wire) if wire is not None else None
-        socket = next((s for s in target.inputs if s.link == link), None) if target is not None else None
-        if target is None or socket is None or not fits(socket.type, outlet.type):
+        # By the file's slot number, which is off where the class has got new inputs since: so does the editor.
+        if wire is None or target is None or wire.target_slot >= len(target.inputs):
+            return
+        socket = target.inputs[wire.target_slot]
+        if not fits(socket.type, outlet.type):
             return
         ends.append((target, socket))
     if not ends or not _alike([target.widget_of(socket) for target, socket in ends]):
         return
     title = primitive.saved.title
     name = _unique(title if title and title != "PrimitiveNode" else cohort[0].widget, definition)
-    outlet.links = ()
+    taken = {socket.link for _, socket in ends}
+    outlet.links = tuple(link for link in outlet.links if link not in taken)
     _add_input(definition, name, outlet.type, ends)
     socket = next(s for s in node.inputs if s.name == name)
     entry = next((e for e in cohort if e.value is not UNSET), None)

@@ -214,13 +214,23 @@ def _choose(node: CanvasNode, widget: Widget) -> None:
         added = node.inputs[input_count:]
         del node.inputs[input_count:]
         node.inputs[own + 1 : own + 1] = added
+        _tell_links(node, own + 1)
     for socket in removed:
         now = next((s for s in node.inputs if s.name == socket.name), None)
         if now is None:
             node.canvas.cut(socket.link)
         else:
             now.link = socket.link
+            _tell_links(node, node.inputs.index(now), only=now)
             grow_for(node, now, wired=now.link in node.canvas.wires)
+
+
+def _tell_links(node: CanvasNode, start: int, *, only: Socket | None = None) -> None:
+    """Links of moved inputs learn their new places. Others keep what the file says until all is loaded."""
+    for index, socket in enumerate(node.inputs[start:] if only is None else [only], start):
+        wire = node.canvas.wires.get(socket.link) if socket.link is not None else None
+        if wire is not None:
+            wire.target_slot = index
 
 
 def _option_inputs(widget: Widget) -> tuple[dict[str, JSON], dict[str, JSON]] | None:
@@ -302,6 +312,7 @@ def _grow(node: CanvasNode, ordinal: int, group_name: str) -> None:
     places = [i for i, s in enumerate(node.inputs) if s.name.startswith(before)]
     place = places[-1] + 1 if places else len(node.inputs)
     node.inputs[place:place] = added
+    _tell_links(node, place)
 
 
 def _ensure_widget(node: CanvasNode, socket: Socket) -> None:
