@@ -14,6 +14,9 @@ from .prompt import InputRef
 MAX_SEED = 2**64 - 1
 """The largest seed a node takes (``control_after_generate`` inputs of ComfyUI's samplers)."""
 
+MAX_NAME = 64
+"""Characters of a parameter's or output's name."""
+
 
 class ParameterType(StrEnum):
     """What a caller sends for a parameter."""
@@ -184,7 +187,7 @@ class Interface:
                 if not is_name(item.name):
                     raise InterfaceError(
                         f"{kind} name {short(item.name)} is no identifier",
-                        remedy="use letters, digits and underscores, not a digit first",
+                        remedy="use letters, digits and underscores, a letter first",
                     )
                 if item.name in seen:
                     raise InterfaceError(f"two {kind}s are named {item.name!r}", remedy="rename one of them")
@@ -203,8 +206,11 @@ class Interface:
 
 
 def is_name(name: str) -> bool:
-    """Whether ``name`` may name a parameter or an output: a Python identifier of at most 64 characters."""
-    return name.isidentifier() and len(name) <= 64
+    """Whether ``name`` may name a parameter or an output.
+
+    A Python identifier of at most 64 characters that does not start with an underscore (pydantic's fields must not).
+    """
+    return name.isidentifier() and len(name) <= MAX_NAME and not name.startswith("_")
 
 
 def _check_parameter(parameter: Parameter) -> None:

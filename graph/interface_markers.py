@@ -203,7 +203,10 @@ def _wanted_name(node: PromptNode, marker: InputMarker, consumer: InputRef | Non
 
 
 def _comfy_pack_name(node: PromptNode, consumer: InputRef | None) -> str:
-    """As comfy-pack names it: the title where it is an identifier, else the fed input's name, else the title."""
+    """As comfy-pack names it: the title where it is an identifier, else the fed input's name, else the title.
+
+    Only a name that could be no field of a pydantic model (``4k_width``, ``_``) comes out as another one.
+    """
     title = node.title or ""
     if title.isidentifier():
         return title
@@ -218,7 +221,8 @@ def _comfy_pack_normal(text: str) -> str:
     if name and name[0].isdigit():
         name = "_" + name
     name = re.sub(r"_+", "_", name).strip("_").lower() or "_"
-    return f"_{name}" if name[0].isdigit() else name  # "_1st" loses its underscore there and is no identifier any more
+    # "_4k" loses its underscore again there and is no identifier any more: the one place where our name differs.
+    return f"value_{name}" if name[0].isdigit() else name
 
 
 def _first_consumers(prompt: Prompt) -> dict[str, InputRef]:

@@ -51,6 +51,7 @@ class Names:
 
     def take(self, wanted: str, *, title: str = "", node_id: str = "") -> str:
         """A name that nobody has yet, as near to ``wanted`` as can be."""
+        wanted = wanted if is_name(wanted) else identifier(wanted)
         candidates = [wanted]
         if title:
             by_title = title_name(title, "")

@@ -75,7 +75,7 @@ def renamed(interface: Interface, old: str, new: str) -> Interface:
     """With the parameter or output ``old`` named ``new``."""
     if not is_name(new):
         raise InterfaceError(
-            f"{short(new)} is no identifier", remedy="use letters, digits and underscores, not a digit first"
+            f"{short(new)} is no identifier", remedy="use letters, digits and underscores, a letter first"
         )
     if interface.parameter(old) is None and interface.output(old) is None:
         raise _unknown(interface, old)
@@ -90,7 +90,7 @@ def with_parameter(interface: Interface, prompt: Prompt, schemas: NodeSchemas, n
     """With a parameter ``name`` for the input at ``place`` (``node.widget``), in the place of one that is replaced."""
     if not is_name(name):
         raise InterfaceError(
-            f"{short(name)} is no identifier", remedy="use letters, digits and underscores, not a digit first"
+            f"{short(name)} is no identifier", remedy="use letters, digits and underscores, a letter first"
         )
     ref = input_at(prompt, place)
     value = prompt.nodes[ref.node].inputs[ref.input]
@@ -114,7 +114,7 @@ def with_parameter(interface: Interface, prompt: Prompt, schemas: NodeSchemas, n
 
 
 def input_at(prompt: Prompt, place: str) -> InputRef:
-    """The input that ``node.widget`` means. Node ids and widgets may hold dots: the longest node id that fits counts."""
+    """The input that ``node.widget`` means. Both may hold dots: the longest node id that fits counts."""
     for cut in range(len(place) - 1, 0, -1):
         if place[cut] == "." and place[:cut] in prompt.nodes:
             node_id, name = place[:cut], place[cut + 1 :]
