@@ -18,7 +18,7 @@ class Artifact:
     Attributes:
         kind: "images", "text"… as ComfyUI's ``ui`` result names it.
         prefix: what the file's name begins with, subfolder included; None for texts, which have none.
-        suffix: ".png".
+        suffix: what follows the counter in it: "_.png".
     """
 
     kind: str
@@ -112,6 +112,10 @@ class NodeCache:
             _, (_, size) = self._entries.popitem(last=False)
             self.used -= size
         return before - self.used
+
+    def clear(self) -> int:
+        """Let everything go; returns the bytes let go."""
+        return self.shrink(0)
 
     def _drop(self, signature: str) -> None:
         if signature in self._entries:

@@ -19,9 +19,8 @@ from ..errors import EngineError, EngineUnavailable, WorkerLost
 from ..events import Event, Finished
 from . import frames, wire
 from .cache import DEFAULT_BYTES
-from .registry import CLASSES
+from .registry import CLASSES, SCHEMAS_OF
 
-SCHEMAS_OF = "0.33.0"  # the ComfyUI whose node schemas the engine presents
 START_SECONDS = 120.0  # a cold disk can take that long to give Python and our modules
 CANCEL_SECONDS = 10.0  # a node that does not look up for that long is ended with its process
 CLOSE_SECONDS = 5.0
@@ -290,7 +289,7 @@ def _cache_bytes(given: int | None) -> int:
     if not text.isdecimal():
         raise EngineUnavailable(
             f"ATELIER_CACHE_BYTES is {text!r}",
-            remedy="set it to a number of bytes, 0 to keep nothing, or leave it unset",
+            remedy="set it to a number of bytes, or to 0 to keep nothing",
         )
     return int(text)
 

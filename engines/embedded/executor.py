@@ -1,30 +1,27 @@
 """The executor: runs a prompt with ComfyUI's semantics.
 
-Only what output nodes need is computed, ancestors first, each result once; results are kept by signature across runs; lazy
-inputs are computed when their node asks; values travel as lists, and a node runs once for each (`NodeClass.input_is_list`
-excepted), the last value standing in where a list is shorter. Behaviour as of ComfyUI 0.33.0 ``execution.py``.
+Only what output nodes need is computed, ancestors first, each result once; results are kept by signature across runs;
+lazy inputs are computed when their node asks; values travel as lists, and a node runs once for each (save with
+`NodeClass.input_is_list`), the last value standing in where a list is shorter. Behaviour as of ComfyUI 0.33.0
+``execution.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...graph.errors import PromptError
-from ...graph.prompt import Link, Prompt, PromptNode, topological_order
-from ..errors import Cancelled, EngineError, InvalidPrompt, NodeError, NodeFailed, OutOfMemory, UnknownNodes
+from ...graph.prompt import Link, Prompt
+from ..errors import Cancelled
 from ..events import Cached, Finished, Started
-from . import registry
 from .cache import NodeCache, Result
 from .context import Context, Run
-from .problems import NodeProblem, NotEnoughMemory, RunCancelled
+from .inputs import grouped
+from .planning import Plan, Planner
+from .problems import NodeProblem, RunCancelled, blaming
 from .registry import NodeClass
-from .signatures import sign
-
-POINT_AT_COMFYUI = "run it on a ComfyUI that has them (`--comfyui URL_OR_PATH`, or the setting ATELIER_COMFYUI)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,25 +32,22 @@ class Blocked:
 
 
 @dataclass(kw_only=True)
-class _Plan:
-    """What is known of a prompt before its first node runs."""
+class _State:
+    """A run under way."""
 
-    nodes: Mapping[str, PromptNode]
-    classes: Mapping[str, NodeClass]
-    outputs: list[str]
-    signatures: Mapping[str, str | None]
+    plan: Plan
+    run: Run
+    results: dict[str, Result] = field(default_factory=dict)
     wanted: dict[str, set[str]] = field(default_factory=dict)  # lazy inputs that nodes have asked for
+    uses: dict[str, int] = field(default_factory=dict)  # how many inputs still wait for a node's result
 
 
 class Executor:
     """Runs prompts one after another; keeps their results in `cache`."""
 
-    def __init__(self, cache: NodeCache) -> None:
+    def __init__(self, planner: Planner, cache: NodeCache) -> None:
+        self.planner = planner
         self.cache = cache
-
-    def needs_torch(self, prompt: Prompt) -> bool:
-        """Whether a node of the prompt needs torch."""
-        return any(registry.needs_torch(node.class_type) for node in prompt.nodes.values())
 
     def run(self, prompt: Prompt, run: Run) -> None:
         """Execute `prompt`, telling `run.emit` what happens; `Finished` is the last event.
@@ -62,172 +56,119 @@ class Executor:
             EngineError: `UnknownNodes`, `InvalidPrompt`, `NodeFailed`, `OutOfMemory` or `Cancelled`.
         """
         try:
-            plan = self._plan(prompt, run)
-            cached = tuple(name for name in plan.nodes if plan.signatures.get(name) in self.cache)
+            run.check_cancelled()
+            plan = self.planner.plan(prompt, run)
+            cached = tuple(name for name, signature in plan.signatures.items() if signature in self.cache)
             if cached:
                 run.emit(Cached(nodes=cached))
-            results: dict[str, Result] = {}
-            with _inference(self.needs_torch(prompt)):
+            state = _State(plan=plan, run=run, uses=plan.uses())
+            with _inference(plan.needs_torch):
                 for output in plan.outputs:
-                    self._compute(output, plan, results, run)
+                    self._compute(output, state)
             run.emit(Finished())
         except RunCancelled as error:
             raise Cancelled("the job was cancelled") from error
 
-    def _plan(self, prompt: Prompt, run: Run) -> _Plan:
-        missing = registry.lacking(node.class_type for node in prompt.nodes.values())
-        if missing:
-            raise UnknownNodes(
-                f"the embedded engine lacks the node {'class' if len(missing) == 1 else 'classes'} {', '.join(missing)}",
-                classes=missing,
-                remedy=POINT_AT_COMFYUI,
-            )
-        nodes = prompt.nodes
-        classes = {name: registry.load(node.class_type) for name, node in nodes.items()}
-        outputs = [name for name in nodes if classes[name].output_node]
-        if not outputs:
-            raise InvalidPrompt("the prompt has no output node", remedy="add a node that saves or shows something")
-        try:
-            order = topological_order(prompt, outputs)
-        except PromptError as error:
-            raise invalid(error) from error
-        _validate(order, nodes, classes, run)
-        return _Plan(nodes=nodes, classes=classes, outputs=outputs, signatures=_signatures(order, nodes, classes, run))
-
-    def _compute(self, target: str, plan: _Plan, results: dict[str, Result], run: Run) -> None:
+    def _compute(self, target: str, state: _State) -> None:
         """Compute `target` and what it needs that is not computed yet. No recursion: prompts may be long chains."""
         stack = [target]
         while stack:
             name = stack[-1]
-            if name in results:
+            if name in state.results:
                 stack.pop()
                 continue
-            run.check_cancelled()
-            kept = self.cache.get(plan.signatures[name])
+            state.run.check_cancelled()
+            kept = self.cache.get(state.plan.signatures[name])
             if kept is not None:
-                context = Context(run, name, plan.nodes[name].class_type)
-                for artifact in kept.artifacts:
-                    context.produce(artifact, batch=len(context.artifacts))
-                results[name] = kept
+                self._replay(name, kept, state)
                 stack.pop()
                 continue
-            missing = [link.node for link in _needed(name, plan) if link.node not in results]
+            missing = [link.node for link in _needed(name, state) if link.node not in state.results]
             if missing:
                 stack.extend(reversed(missing))
                 continue
-            with _blame(name, plan, run):
-                inputs = _gather(name, plan, results)
-                asked = _ask(name, plan, inputs, results)
-                if asked:
-                    plan.wanted.setdefault(name, set()).update(asked)
-                    continue
-                run.emit(Started(node=name))
-                result = _execute(plan.classes[name], inputs, Context(run, name, plan.nodes[name].class_type))
-            results[name] = result
-            self.cache.put(plan.signatures[name], result)
-            stack.pop()
+            if self._attempt(name, state):
+                stack.pop()
+
+    def _replay(self, name: str, kept: Result, state: _State) -> None:
+        """Hand out a result from the cache as if it were new: files get names of this run."""
+        context = Context(state.run, name, state.plan.nodes[name].class_type)
+        for artifact in kept.artifacts:
+            context.produce(artifact, batch=len(context.artifacts))
+        state.results[name] = kept
+
+    def _attempt(self, name: str, state: _State) -> bool:
+        """Run a node whose inputs are there; False where it asks for lazy inputs first."""
+        node = state.plan.classes[name]
+        class_type = state.plan.nodes[name].class_type
+        with blaming(name, class_type, make_room=self.cache.clear):
+            inputs = _gather(name, state)
+            asked = _ask(name, node, inputs, state)
+            if asked:
+                state.wanted.setdefault(name, set()).update(asked)
+                return False
+            state.run.emit(Started(node=name))
+            result = _execute(node, inputs, state.plan.groups[name], Context(state.run, name, class_type))
+        state.results[name] = result
+        self.cache.put(state.plan.signatures[name], result)
+        _release(name, state)
+        return True
 
 
-def invalid(error: PromptError) -> InvalidPrompt:
-    """What `graph` says against a prompt, as an engine's error."""
-    fault = NodeError(
-        node_id=error.node_id,
-        class_type=error.class_type,
-        message=error.message,
-        details=error.remedy or "",
-        input_name=error.input_name,
-    )
-    message = f"input {error.input_name!r}: {error.message}" if error.input_name else error.message
-    return InvalidPrompt(message, errors=[fault] if error.node_id else [], remedy=error.remedy)
+def _needed(name: str, state: _State) -> Iterator[Link]:
+    lazy = state.plan.classes[name].lazy
+    wanted = state.wanted.get(name, ())
+    for input_name, link in state.plan.nodes[name].links:
+        if input_name not in lazy or input_name in wanted:
+            yield link
 
 
-def _values(node: PromptNode) -> dict[str, Any]:
-    return {name: value for name, value in node.inputs.items() if not isinstance(value, Link)}
+def _release(name: str, state: _State) -> None:
+    """Let go of results that nobody waits for any more; the cache may keep them."""
+    for _, link in state.plan.nodes[name].links:
+        state.uses[link.node] -= 1
+        if state.uses[link.node] == 0 and link.node in state.results:
+            state.results[link.node] = Result(outputs=())
 
 
-def _validate(
-    order: Iterable[str], nodes: Mapping[str, PromptNode], classes: Mapping[str, NodeClass], run: Run
-) -> None:
-    errors: list[NodeError] = []
-    for name in order:
-        check = classes[name].validate
-        if check is None:
-            continue
-        for fault in check(**_values(nodes[name]), context=Context(run, name, nodes[name].class_type)):
-            errors.append(
-                NodeError(
-                    node_id=name,
-                    class_type=nodes[name].class_type,
-                    message=fault.message,
-                    details=fault.remedy,
-                    input_name=fault.input_name,
-                )
-            )
-    if errors:
-        raise InvalidPrompt(errors[0].message, errors=errors, remedy=errors[0].details or None)
-
-
-def _signatures(
-    order: Sequence[str], nodes: Mapping[str, PromptNode], classes: Mapping[str, NodeClass], run: Run
-) -> dict[str, str | None]:
-    fingerprints: dict[str, Any] = {}
-    extra: dict[str, str] = {}
-    for name in order:
-        fingerprint = classes[name].fingerprint
-        if fingerprint is not None:
-            context = Context(run, name, nodes[name].class_type)
-            fingerprints[name] = fingerprint(**_values(nodes[name]), context=context)
-        if classes[name].uses_prompt:
-            extra[name] = repr((run.prompt_json, run.extra_metadata))
-    return sign(order, nodes, fingerprints, extra)
-
-
-def _needed(name: str, plan: _Plan) -> Iterator[Link]:
-    lazy = plan.classes[name].lazy
-    wanted = plan.wanted.get(name, ())
-    for input_name, value in plan.nodes[name].inputs.items():
-        if isinstance(value, Link) and (input_name not in lazy or input_name in wanted):
-            yield value
-
-
-def _gather(name: str, plan: _Plan, results: Mapping[str, Result]) -> dict[str, list[Any]]:
+def _gather(name: str, state: _State) -> dict[str, list[Any]]:
     """Each input as the list of its values; a lazy one that was not computed is [None]."""
     inputs: dict[str, list[Any]] = {}
-    for input_name, value in plan.nodes[name].inputs.items():
+    for input_name, value in state.plan.nodes[name].inputs.items():
         if not isinstance(value, Link):
             inputs[input_name] = [value]
-        elif value.node in results:
-            inputs[input_name] = results[value.node].outputs[value.slot]
+        elif value.node in state.results:
+            inputs[input_name] = state.results[value.node].outputs[value.slot]
         else:
             inputs[input_name] = [None]
     return inputs
 
 
-def _ask(name: str, plan: _Plan, inputs: Mapping[str, list[Any]], results: Mapping[str, Result]) -> set[str]:
+def _ask(name: str, node: NodeClass, inputs: Mapping[str, list[Any]], state: _State) -> set[str]:
     """The lazy inputs that the node needs and does not have yet."""
-    needs = plan.classes[name].needs
-    if needs is None:
+    if node.needs is None:
         return set()
     asked: set[str] = set()
-    for arguments in _calls(plan.classes[name], inputs):
-        asked.update(needs(**arguments))
-    links = {key: value for key, value in plan.nodes[name].inputs.items() if isinstance(value, Link)}
-    return {key for key in asked if key in links and links[key].node not in results}
+    for arguments in _calls(node, inputs):
+        asked.update(node.needs(**arguments))
+    return {input_name for input_name, link in state.plan.nodes[name].links if input_name in asked} & {
+        input_name for input_name, link in state.plan.nodes[name].links if link.node not in state.results
+    }
 
 
 def _calls(node: NodeClass, inputs: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
     """The arguments of each call: one with the lists themselves, or one for each value, the last repeated."""
-    if node.input_is_list:
+    if node.input_is_list or not inputs:
         yield dict(inputs)
         return
-    count = max((len(values) for values in inputs.values()), default=0)
-    if not inputs:
-        yield {}
-    for index in range(count):
+    for index in range(max(len(values) for values in inputs.values())):
+        # an empty list has no last value to repeat: ComfyUI fails there, and so does the look-up
         yield {name: values[index if index < len(values) else -1] for name, values in inputs.items()}
 
 
-def _execute(node: NodeClass, inputs: Mapping[str, list[Any]], context: Context) -> Result:
+def _execute(
+    node: NodeClass, inputs: Mapping[str, list[Any]], groups: Mapping[str, tuple[str, ...]], context: Context
+) -> Result:
     rows: list[tuple[Any, ...]] = []
     for arguments in _calls(node, inputs):
         context.check_cancelled()
@@ -237,18 +178,24 @@ def _execute(node: NodeClass, inputs: Mapping[str, list[Any]], context: Context)
                 raise NodeProblem(f"stopped by an earlier node: {blocked.message}")
             rows.append((blocked,))
             continue
-        value = node.function(**arguments, context=context) if node.uses_context else node.function(**arguments)
+        named = grouped(arguments, groups)
+        value = node.function(**named, context=context) if node.uses_context else node.function(**named)
         rows.append(value if isinstance(value, tuple) else (value,))
+    return Result(outputs=_merged(rows, node.list_outputs), artifacts=tuple(context.artifacts))
+
+
+def _merged(rows: list[tuple[Any, ...]], lists: frozenset[int]) -> tuple[list[Any], ...]:
+    """The outputs of all calls, slot by slot; a blocked call blocks each of its slots."""
     width = max((len(row) for row in rows), default=0)
     outputs: list[list[Any]] = [[] for _ in range(width)]
     for row in rows:
         whole = row * width if len(row) == 1 and isinstance(row[0], Blocked) else row
         for slot, value in enumerate(whole):
-            if slot in node.list_outputs and not isinstance(value, Blocked):
+            if slot in lists and not isinstance(value, Blocked):
                 outputs[slot].extend(value)
             else:
                 outputs[slot].append(value)
-    return Result(outputs=tuple(outputs), artifacts=tuple(context.artifacts))
+    return tuple(outputs)
 
 
 def _blocked(node: NodeClass, arguments: Mapping[str, Any]) -> Blocked | None:
@@ -268,38 +215,3 @@ def _inference(torch_needed: bool) -> Iterator[None]:
 
     with torch.inference_mode():
         yield
-
-
-@contextlib.contextmanager
-def _blame(name: str, plan: _Plan, run: Run) -> Iterator[None]:
-    """Turn what a node raises into an `EngineError` that names it."""
-    place: dict[str, str] = {"node_id": name, "class_type": plan.nodes[name].class_type}
-    try:
-        yield
-    except (RunCancelled, EngineError):
-        raise
-    except NotEnoughMemory as problem:
-        raise OutOfMemory(problem.message, remedy=problem.remedy, exception_type="OutOfMemory", **place) from problem
-    except NodeProblem as problem:
-        raise NodeFailed(problem.message, remedy=problem.remedy, exception_type="NodeProblem", **place) from problem
-    except Exception as error:
-        kind = type(error)
-        details: dict[str, str] = {
-            "exception_type": kind.__qualname__
-            if kind.__module__ == "builtins"
-            else f"{kind.__module__}.{kind.__qualname__}",
-            "traceback": "".join(traceback.format_exception(error)),
-        }
-        first_line = (str(error).strip() or kind.__name__).splitlines()[0]
-        if _is_out_of_memory(error):
-            raise OutOfMemory(
-                f"memory ran out: {first_line}", remedy="make size or batch smaller", **place, **details
-            ) from error
-        raise NodeFailed(first_line, **place, **details) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error)  # what torch's allocator for main memory says is a plain RuntimeError
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)

@@ -1,7 +1,7 @@
 """Frames: what the engine and its worker say to each other over a pair of pipes.
 
-A frame is two unsigned 32-bit big-endian lengths, a JSON object of the first length in UTF-8, and a payload of the second
-length (the bytes of a small picture, most often none).
+A frame is two unsigned 32-bit big-endian lengths, a JSON object of the first length in UTF-8, and a payload of the
+second length (the bytes of a small picture, most often none).
 """
 
 from __future__ import annotations

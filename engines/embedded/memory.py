@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .problems import NotEnoughMemory
 
@@ -15,7 +17,7 @@ RESERVE = 256 * 1024**2  # bytes left for everything else
 def available() -> int | None:
     """Bytes of main memory that are free to use, control groups counted; None where the system does not tell."""
     try:
-        import psutil
+        psutil: Any = importlib.import_module("psutil")  # not a dependency of ours; the systems but Linux need it
     except ImportError:
         free = _linux_available()
     else:

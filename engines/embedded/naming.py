@@ -1,4 +1,4 @@
-"""File names of saved results, from a ``filename_prefix`` as ComfyUI's ``folder_paths.get_save_image_path`` reads it."""
+"""File names of saved results, from a ``filename_prefix`` as ComfyUI's ``get_save_image_path`` reads it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _outside(prefix: str) -> NodeProblem:
 
 
 class Names:
-    """Names of one run's files: ``prefix_00001_.png``, counted for each prefix as ComfyUI counts in its output folder."""
+    """Names of one run's files: ``prefix_00001_.png``, counted for each prefix, as ComfyUI counts in its folder."""
 
     def __init__(self) -> None:
         self._counters: dict[tuple[bool, str], int] = {}
@@ -63,5 +63,5 @@ class Names:
         key = (temporary, prefix.casefold())
         count = self._counters.get(key, 0) + 1
         self._counters[key] = count
-        name = f"{path.name.replace('%batch_num%', str(batch))}_{count:05}_{suffix}"
+        name = f"{path.name.replace('%batch_num%', str(batch))}_{count:05}{suffix}"
         return str(path.parent / name) if str(path.parent) != "." else name

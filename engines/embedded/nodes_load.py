@@ -34,13 +34,18 @@ def load_image(image: str, *, context: Context) -> tuple[torch.Tensor, torch.Ten
     pixels = torch.from_numpy(picture.pixels)
     if picture.alpha is None:
         return pixels, torch.zeros((pixels.shape[0], 64, 64), dtype=torch.float32)
-    return pixels, 1.0 - torch.from_numpy(picture.alpha)
+    mask: torch.Tensor = 1.0 - torch.from_numpy(picture.alpha)
+    return pixels, mask
 
 
 @NODES.node("LoadImageMask", fingerprint=_digest, validate=_missing)
 def load_image_mask(image: str, channel: str, *, context: Context) -> torch.Tensor:
     """One channel of the picture as a mask; "alpha" gives 1 - alpha."""
+    pixels: torch.Tensor
+    mask: torch.Tensor
     pixels, mask = load_image(image, context=context)
     if channel == "alpha":
         return mask
-    return pixels[..., ("red", "green", "blue").index(channel)].clone()
+    index = ("red", "green", "blue").index(channel)
+    plane: torch.Tensor = pixels[..., index]
+    return plane.clone()

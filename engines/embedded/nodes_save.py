@@ -1,13 +1,22 @@
-"""Output nodes: pictures as PNG files with the prompt in their metadata, as ComfyUI saves them."""
+"""Output nodes: pictures as PNG files with the prompt in their metadata, as ComfyUI saves them.
+
+Sources: ComfyUI ``nodes.py``, ``nodes_images.py``, ``nodes_mask.py``, ``nodes_image_compare.py`` and
+``comfy_api/latest/_ui.py``.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from . import naming
 from .cache import Artifact
 from .context import Context
-from .pictures import encode_png
+from .nodes_image import crop
+from .nodes_mask import mask_to_image
+from .png import encode_png
 from .registry import NodeGroup
 
 NODES = NodeGroup()
@@ -19,25 +28,68 @@ PREVIEW_COMPRESSION = 1
 @NODES.node("SaveImage", output_node=True, uses_prompt=True)
 def save_image(images: torch.Tensor, filename_prefix: str = "ComfyUI", *, context: Context) -> torch.Tensor:
     """Each picture of the batch as a PNG with the prompt in its metadata."""
-    _produce(images, filename_prefix, context, compression=SAVED_COMPRESSION, temporary=False)
+    height, width = images[0].shape[:2]
+    prefix = naming.clean(naming.expand(filename_prefix, width=width, height=height, now=context.run.now))
+    _produce(images, prefix, context)
     return images
 
 
 @NODES.node("PreviewImage", output_node=True, uses_prompt=True)
 def preview_image(images: torch.Tensor, *, context: Context) -> torch.Tensor:
     """Each picture of the batch as a quickly packed PNG that callers show and do not keep."""
-    _produce(images, "ComfyUI_temp", context, compression=PREVIEW_COMPRESSION, temporary=True)
+    _preview(images, context)
     return images
 
 
-def _produce(images: torch.Tensor, prefix: str, context: Context, *, compression: int, temporary: bool) -> None:
-    height, width = images[0].shape[:2]
-    name = naming.clean(naming.expand(prefix, width=width, height=height, now=context.run.now))
+@NODES.node("MaskPreview", output_node=True)
+def preview_mask(mask: torch.Tensor, *, context: Context) -> torch.Tensor:
+    """Each mask of the batch as a grey picture that callers show and do not keep."""
+    _preview(mask_to_image(mask), context)
+    return mask
+
+
+@NODES.node("ImageCropV2")
+def crop_and_show(image: torch.Tensor, crop_region: Mapping[str, int], *, context: Context) -> torch.Tensor:
+    """The part of the image within a box, shown in passing."""
+    get = crop_region.get
+    part: torch.Tensor = crop(image, get("width", 512), get("height", 512), get("x", 0), get("y", 0))
+    _preview(part, context)
+    return part
+
+
+@NODES.node("ImageCompare", output_node=True)
+def compare(
+    image_a: torch.Tensor | None = None,
+    image_b: torch.Tensor | None = None,
+    compare_view: Any = None,
+    *,
+    context: Context,
+) -> tuple[()]:
+    """Two batches for the editor's slider; elsewhere both are shown."""
+    for kind, images in (("a_images", image_a), ("b_images", image_b)):
+        if images is not None:
+            _preview(images, context, kind=kind)
+    return ()
+
+
+def _preview(images: torch.Tensor, context: Context, *, kind: str = "images") -> None:
+    _produce(images, "ComfyUI_temp", context, kind=kind, compression=PREVIEW_COMPRESSION, temporary=True)
+
+
+def _produce(
+    images: torch.Tensor,
+    prefix: str,
+    context: Context,
+    *,
+    kind: str = "images",
+    compression: int = SAVED_COMPRESSION,
+    temporary: bool = False,
+) -> None:
     metadata = {"prompt": context.run.prompt_json, **context.run.extra_metadata}
     for batch, image in enumerate(images):
         context.check_cancelled()
         data = encode_png(image.cpu().numpy(), metadata, compression=compression)
         artifact = Artifact(
-            kind="images", media_type="image/png", data=data, prefix=name, suffix=".png", temporary=temporary
+            kind=kind, media_type="image/png", data=data, prefix=prefix, suffix="_.png", temporary=temporary
         )
         context.produce(artifact, batch=batch)

@@ -1,8 +1,8 @@
 """The node classes that the embedded engine has, and where each is written.
 
 A node class is its schema (ComfyUI 0.33.0's, from `graph`'s table) and one pure function in a module ``nodes_<group>``.
-The table below names them without importing any: text nodes run before torch is loaded, and the caller's side knows what
-the engine can do without ever loading it.
+The table below names them without importing any: text nodes run before torch is loaded, and the caller's side knows
+what the engine can do without ever loading it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,89 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+SCHEMAS_OF = "0.33.0"  # the ComfyUI whose node schemas the engine presents
+
 # module -> its classes. A test holds this table to what the modules declare.
 MODULES: Mapping[str, tuple[str, ...]] = {
-    "nodes_image": ("EmptyImage",),
+    "nodes_filter": ("Canny", "ImageAddNoise", "ImageBlend", "ImageBlur", "ImageInvert", "ImageSharpen"),
+    "nodes_image": (
+        "BatchImagesNode",
+        "EmptyImage",
+        "GetImageSize",
+        "ImageBatch",
+        "ImageCrop",
+        "ImageFlip",
+        "ImageFromBatch",
+        "ImagePadForOutpaint",
+        "ImageRotate",
+        "ImageStitch",
+        "RepeatImageBatch",
+    ),
     "nodes_load": ("LoadImage", "LoadImageMask"),
-    "nodes_save": ("PreviewImage", "SaveImage"),
+    "nodes_logic": (
+        "ComfyAndNode",
+        "ComfyMathExpression",
+        "ComfyNotNode",
+        "ComfyNumberConvert",
+        "ComfyOrNode",
+        "ComfySwitchNode",
+        "CustomCombo",
+        "ResolutionSelector",
+    ),
+    "nodes_mask": (
+        "BatchMasksNode",
+        "CropMask",
+        "FeatherMask",
+        "GrowMask",
+        "ImageColorToMask",
+        "ImageCompositeMasked",
+        "ImageToMask",
+        "InvertMask",
+        "JoinImageWithAlpha",
+        "MaskComposite",
+        "MaskToImage",
+        "SolidMask",
+        "SplitImageWithAlpha",
+        "ThresholdMask",
+    ),
+    "nodes_primitive": (
+        "PrimitiveBoolean",
+        "PrimitiveBoundingBox",
+        "PrimitiveFloat",
+        "PrimitiveInt",
+        "PrimitiveString",
+        "PrimitiveStringMultiline",
+    ),
+    "nodes_save": ("ImageCompare", "ImageCropV2", "MaskPreview", "PreviewImage", "SaveImage"),
+    "nodes_scale": (
+        "ImageScale",
+        "ImageScaleBy",
+        "ImageScaleToMaxDimension",
+        "ImageScaleToTotalPixels",
+        "ResizeAndPadImage",
+        "ResizeImageMaskNode",
+    ),
+    "nodes_text": (
+        "CaseConverter",
+        "JsonExtractString",
+        "PreviewAny",
+        "RegexExtract",
+        "RegexMatch",
+        "RegexReplace",
+        "SaveText",
+        "StringCompare",
+        "StringConcatenate",
+        "StringContains",
+        "StringFormat",
+        "StringLength",
+        "StringReplace",
+        "StringSubstring",
+        "StringTrim",
+    ),
 }
 
 # These modules run without torch.
-TORCH_FREE = frozenset({"nodes_primitive", "nodes_text"})
+TORCH_FREE = frozenset({"nodes_logic", "nodes_primitive", "nodes_text"})
 
 CLASSES: Mapping[str, str] = {name: module for module, names in MODULES.items() for name in names}
 
@@ -33,16 +107,16 @@ class NodeClass:
     """How the executor runs a node class.
 
     Attributes:
-        function: takes the inputs by name (and `context`, where it has such a parameter) and returns the outputs: a tuple,
-            or the one output itself. Inputs are never changed in place: the cache and other nodes hold them too.
+        function: takes the inputs by name (and `context`, where it has such a parameter) and returns the outputs: a
+            tuple, or the one output itself. Inputs are never changed in place: the cache and other nodes hold them too.
         output_node: runs though nobody takes its outputs, as ComfyUI's ``OUTPUT_NODE``.
         input_is_list: the function gets every input as a list, as ComfyUI's ``INPUT_IS_LIST``.
         list_outputs: outputs (by position) that are lists of values, each handled by itself downstream.
         lazy: inputs that are computed only if `needs` asks for them.
         needs: takes the inputs known so far (None for a lazy one not computed yet) and says which lazy ones it needs.
-        fingerprint: takes the inputs that are values, and `context`; what it returns becomes part of the cache's key, so that
-            a file's new content is seen (ComfyUI's ``IS_CHANGED``). `NEVER_CACHED` keeps a node out of the cache.
-        validate: takes the inputs that are values, and `context`; returns what is wrong with them (input, message, remedy).
+        fingerprint: takes the inputs that are values, and `context`; what it returns becomes part of the cache's key,
+            so that a file's new content is seen (ComfyUI's ``IS_CHANGED``). `NEVER_CACHED` keeps a node out of the cache.
+        validate: takes the inputs that are values, and `context`; returns what is wrong with them.
         uses_prompt: writes the prompt into its files, so another prompt is another result.
     """
 

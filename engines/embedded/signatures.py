@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ...graph.prompt import Link, PromptNode
@@ -16,20 +16,19 @@ from .registry import NEVER_CACHED
 
 
 def sign(
-    order: Sequence[str],
     nodes: Mapping[str, PromptNode],
     fingerprints: Mapping[str, Any],
     extra: Mapping[str, str],
 ) -> dict[str, str | None]:
-    """The signature of each node of `order`, in which ancestors come first; None for what may not be cached.
+    """The signature of each of `nodes`, in which ancestors come first; None for what may not be cached.
 
     Args:
         fingerprints: what nodes with outside state said of it (`NodeClass.fingerprint`).
         extra: further text by node that its result depends on (the prompt, for nodes that write it into their files).
     """
     signatures: dict[str, str | None] = {}
-    for name in order:
-        signatures[name] = _sign(nodes[name], signatures, fingerprints.get(name), extra.get(name, ""))
+    for name, node in nodes.items():
+        signatures[name] = _sign(node, signatures, fingerprints.get(name), extra.get(name, ""))
     return signatures
 
 

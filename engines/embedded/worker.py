@@ -1,7 +1,7 @@
-"""The worker: ``python -m comfy_atelier.engines.embedded.worker``, a process that runs prompts for one `EmbeddedEngine`.
+"""The worker: ``python -m comfy_atelier.engines.embedded.worker``, the process of one `EmbeddedEngine`.
 
-It reads frames (see `frames`) from its standard input and answers on its standard output; what anything else prints goes
-to standard error. It ends when its standard input closes, so that an engine that was killed leaves no process behind.
+It reads frames (see `frames`) from its standard input and answers on its standard output; what anything else prints
+goes to standard error. It ends when its standard input closes, so that an engine that was killed leaves no process.
 """
 
 from __future__ import annotations
@@ -9,22 +9,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import logging
 import os
 import queue
 import shutil
 import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...graph.prompt import InputRef, Prompt
+from ...graph.schemas import NodeSchemas
 from ..errors import Cancelled, EngineError, EngineUnavailable
 from ..events import Event, Produced
 from . import frames, wire
 from .cache import NodeCache
 from .context import Run
 from .executor import Executor
+from .planning import Planner
+from .registry import CLASSES, SCHEMAS_OF, needs_torch
+
+_logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 1024 * 1024  # results up to this travel in the frame, larger ones as files
 
@@ -64,7 +69,7 @@ class Worker:
             while (frame := frames.read(self._source)) is not None:
                 self._hear(frame[0])
         except Exception:
-            traceback.print_exc()
+            _logger.exception("reading from the engine")
         # Nobody listens any more. What runs cannot be asked to stop from here, so the process ends as it is.
         shutil.rmtree(self._folder, ignore_errors=True)
         os._exit(0)
@@ -94,7 +99,7 @@ class Worker:
 
         try:
             prompt = Prompt.from_json(job["prompt"])
-            if executor.needs_torch(prompt) and self._warm.is_alive():
+            if any(needs_torch(node.class_type) for node in prompt.nodes.values()) and self._warm.is_alive():
                 self._warm.join()  # two threads importing torch at once would wait for each other's locks
             run = Run(
                 prompt_json=job["prompt"],
@@ -108,10 +113,10 @@ class Worker:
             executor.run(prompt, run)
         except EngineError as error:
             if not isinstance(error, Cancelled):
-                print(f"run {number}: {error}", file=sys.stderr, flush=True)
+                _logger.info("run %d: %s", number, error)
             self._send({"type": "error", "run": number, **wire.error_to_json(error)})
         except Exception as error:  # a fault of ours: the caller hears of it, the process goes on
-            traceback.print_exc()
+            _logger.exception("run %d", number)
             fault = EngineError(f"the embedded engine failed: {type(error).__name__}: {error}")
             self._send({"type": "error", "run": number, **wire.error_to_json(fault)})
         finally:
@@ -130,7 +135,9 @@ def _executor(settings: dict[str, Any]) -> Executor:
             "the embedded engine needs PyTorch, which is not installed",
             remedy="pip install 'comfy-atelier[embedded]', or point at a ComfyUI (`--comfyui URL_OR_PATH`)",
         )
-    return Executor(NodeCache(settings["cache_bytes"]))
+    table = NodeSchemas.builtin(SCHEMAS_OF)
+    schemas = NodeSchemas({name: table[name] for name in CLASSES}, version=SCHEMAS_OF)
+    return Executor(Planner(schemas), NodeCache(settings["cache_bytes"]))
 
 
 def _load_torch() -> None:
@@ -138,7 +145,7 @@ def _load_torch() -> None:
     try:
         from . import nodes_image, nodes_load, nodes_save  # noqa: F401
     except Exception:
-        traceback.print_exc()  # the run that needs them says the same to its caller
+        _logger.exception("loading torch")  # the run that needs them says the same to its caller
 
 
 def _as_file(event: Produced, folder: Path, number: int) -> Produced:
@@ -158,7 +165,7 @@ def _as_file(event: Produced, folder: Path, number: int) -> Produced:
 
 
 def _streams() -> tuple[BinaryIO, BinaryIO]:
-    """The pipes for frames; standard input and output themselves are pointed elsewhere, so that nothing else can use them."""
+    """The pipes for frames; standard input and output are then pointed elsewhere, so that nothing else uses them."""
     source, sink = os.dup(0), os.dup(1)
     if sys.platform == "win32":
         import msvcrt
@@ -182,6 +189,7 @@ def main() -> int:
         epilog="ATELIER_CACHE_BYTES sets how many bytes of node results it keeps between runs (default 1073741824).",
     ).parse_args()
     source, sink = _streams()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches every process of a terminal; the engine decides
         return Worker(source, sink).serve()
     return 130

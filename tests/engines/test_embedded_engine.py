@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import signal
@@ -76,8 +77,8 @@ async def test_the_caller_never_imports_torch(tmp_path: Path) -> None:
 
         async def main():
             engine = EmbeddedEngine(log_dir=Path(sys.argv[1]))
-            nodes = {"1": {"class_type": "EmptyImage", "inputs": {"width": 4, "height": 4, "batch_size": 1, "color": 1}},
-                     "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+            empty = {"class_type": "EmptyImage", "inputs": {"width": 4, "height": 4, "batch_size": 1, "color": 1}}
+            nodes = {"1": empty, "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
             events = [event async for event in engine.run(Prompt.from_json(nodes), files={})]
             await engine.schemas()
             await engine.close()
@@ -104,9 +105,9 @@ async def test_a_killed_worker_is_lost_and_the_next_job_works(engine: EmbeddedEn
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)  # so that the job is there and not done when the process dies
     running = engine.run(colour(1), files={})
+    task = asyncio.ensure_future(running.__anext__())
+    os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(WorkerLost, match="its log is"):
-        task = running.__anext__()
-        os.kill(process.pid, signal.SIGKILL)
         await task
     assert not await engine.healthy()
     assert isinstance((await collect(engine, colour(2)))[-1], Finished)
