@@ -1,0 +1,259 @@
+"""The interface as a pydantic model: what a request may hold, and what it says where it does not."""
+
+from __future__ import annotations
+
+import keyword
+import random
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
+from pydantic_core import ErrorDetails
+
+from ..graph import BindError, Interface, Parameter, ParameterType
+from ..graph.values import MAX_TEXT, parse_value
+from .problems import Fault, Problem, invalid_inputs
+
+SECRET = random.SystemRandom()
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 20.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+"""An integer; a float without a fraction is one too."""
+
+FileInput = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "minLength": 1, "contentMediaType": "application/octet-stream"}),
+]
+"""A file: in JSON the id of an upload (``POST /uploads``) or a ``data:`` URL, in multipart a part."""
+
+
+class Inputs(BaseModel):
+    """The base of every inputs model: only known keys, no guessing of types."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        frozen=False,
+        populate_by_name=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=False,
+    )
+
+
+def field_name(name: str, taken: Sequence[str] = ()) -> str:
+    """The attribute of a parameter: its name, changed only where Python or pydantic needs that name."""
+    safe = name.lstrip("_") or "value"
+    if safe != name or keyword.iskeyword(safe) or hasattr(BaseModel, safe) or safe in {"model_config"}:
+        safe = f"{safe}_"
+    while safe in taken:
+        safe = f"{safe}_"
+    return safe
+
+
+def field_names(interface: Interface) -> dict[str, str]:
+    """The attribute of each parameter, by the parameter's name."""
+    plain = {p.name for p in interface.parameters if field_name(p.name) == p.name}
+    names: dict[str, str] = {name: name for name in plain}
+    for parameter in interface.parameters:
+        if parameter.name not in names:
+            names[parameter.name] = field_name(parameter.name, tuple(names.values()))
+    return {p.name: names[p.name] for p in interface.parameters}
+
+
+def is_literal(choices: Sequence[Any] | None) -> bool:
+    """Whether ``Literal`` can spell these choices."""
+    return bool(choices) and all(isinstance(choice, str | int | bool) for choice in choices or ())
+
+
+def description(parameter: Parameter) -> str | None:
+    """What is known of a parameter, as one text."""
+    parts = [parameter.description.strip()]
+    if parameter.type.is_file and not parameter.required:
+        parts.append("Without it the workflow's own file is used.")
+    if parameter.default is None and parameter.type is ParameterType.INTEGER and not parameter.required:
+        parts.append("Without it one is drawn at random.")
+    return " ".join(part for part in parts if part) or None
+
+
+def constraints(parameter: Parameter) -> dict[str, Any]:
+    """The keywords of the parameter's ``Field``."""
+    keywords: dict[str, Any] = {}
+    if parameter.type in {ParameterType.INTEGER, ParameterType.NUMBER}:
+        keywords |= {"ge": parameter.minimum, "le": parameter.maximum}
+    if parameter.type is ParameterType.TEXT:
+        keywords["max_length"] = MAX_TEXT
+    keywords["title"] = parameter.title or None
+    keywords["description"] = description(parameter)
+    return {key: value for key, value in keywords.items() if value is not None}
+
+
+def _annotation(parameter: Parameter) -> Any:
+    kinds: dict[ParameterType, Any] = {
+        ParameterType.TEXT: str,
+        ParameterType.INTEGER: WholeNumber,
+        ParameterType.NUMBER: float,
+        ParameterType.BOOLEAN: bool,
+    }
+    kind: Any = kinds.get(parameter.type, FileInput)
+    if parameter.type is ParameterType.CHOICE:
+        kind = Literal[parameter.choices] if is_literal(parameter.choices) else Any
+    return kind if parameter.required or (parameter.default is not None and not parameter.type.is_file) else kind | None
+
+
+def inputs_model(interface: Interface) -> type[Inputs]:
+    """The pydantic model of an interface's parameters, in their order."""
+    names = field_names(interface)
+    fields: dict[str, Any] = {}
+    for parameter in interface.parameters:
+        keywords = constraints(parameter)
+        if not parameter.required:
+            keywords["default"] = None if parameter.type.is_file else parameter.default
+        if names[parameter.name] != parameter.name:
+            keywords["alias"] = parameter.name
+        fields[names[parameter.name]] = (_annotation(parameter), Field(**keywords))
+    model: type[Inputs] = create_model("Inputs", __base__=Inputs, __doc__="What the workflow takes.", **fields)
+    return model
+
+
+class InputsReader:
+    """Reads requests for one interface.
+
+    Args:
+        model: the pydantic model that callers see; one made from the interface, or a person's own.
+    """
+
+    def __init__(self, interface: Interface, model: type[BaseModel] | None = None) -> None:
+        self.interface = interface
+        self.model = model if model is not None else inputs_model(interface)
+        self._parameters = {parameter.name: parameter for parameter in interface.parameters}
+        self._known = [field.alias or name for name, field in self.model.model_fields.items()]
+
+    def from_json(self, body: bytes) -> BaseModel:
+        """The inputs in a JSON body.
+
+        Raises:
+            Problem: 400 where it is not JSON, 422 where it does not fit.
+        """
+        try:
+            return self.model.__pydantic_validator__.validate_json(body or b"{}")  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise self._problem(error) from error
+
+    def from_form(self, fields: Mapping[str, str]) -> BaseModel:
+        """The inputs in the text parts of a form; file parts are given as their parameter's name.
+
+        Raises:
+            Problem: 422 where a value does not fit.
+        """
+        values: dict[str, Any] = {}
+        for name, text in fields.items():
+            parameter = self._parameters.get(name)
+            try:
+                values[name] = parse_value(parameter, text) if parameter is not None else text
+            except BindError as error:
+                raise invalid_inputs([fault_of(error)]) from error
+        return self.from_values(values)
+
+    def from_values(self, values: Mapping[str, Any]) -> BaseModel:
+        """The inputs as Python values.
+
+        Raises:
+            Problem: 422 where a value does not fit.
+        """
+        try:
+            return self.model.__pydantic_validator__.validate_python(dict(values))  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise self._problem(error) from error
+
+    def _problem(self, error: ValidationError) -> Problem:
+        errors = error.errors(include_url=False, include_context=True)
+        if errors[0]["type"] == "json_invalid":
+            reason = str(errors[0].get("ctx", {}).get("error", "invalid JSON"))
+            return Problem(400, "not-json", f"the body is not JSON: {reason}; send one JSON object")
+        return invalid_inputs([self._fault(details) for details in errors[:20]])
+
+    def _fault(self, details: ErrorDetails) -> Fault:
+        place = details["loc"]
+        name = str(place[0]) if place else ""
+        pointer = "/" + "/".join(str(step).replace("~", "~0").replace("/", "~1") for step in place[:1])
+        if not place:
+            return Fault(detail="the body must be one JSON object with the parameters as its keys", pointer="")
+        shown = short(name)
+        if details["type"] == "extra_forbidden":
+            near = get_close_matches(name, self._known, 1)
+            known = ", ".join(self._known[:20]) or "none"
+            remedy = f"did you mean {near[0]!r}?" if near else f"known are {known}"
+            return Fault(detail=f"no parameter is named {shown}; {remedy}", parameter=name[:64], pointer=pointer[:80])
+        return Fault(detail=f"parameter {shown} {_why(details)}", parameter=name, pointer=pointer)
+
+
+def short(value: Any, *, limit: int = 60) -> str:
+    """A caller's value in a message: one line, not long, nothing that a terminal would obey."""
+    text = ascii(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def fault_of(error: BindError) -> Fault:
+    """A fault from graph's own words."""
+    return Fault(
+        detail=f"{error.message}; {error.remedy}" if error.remedy else error.message,
+        parameter=error.parameter,
+        pointer=f"/{error.parameter}" if error.parameter else None,
+    )
+
+
+def _why(details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    given = short(details.get("input"))
+    match details["type"]:
+        case "missing":
+            return "is missing; give a value for it"
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}, not {given}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}, not {given}"
+        case "literal_error":
+            choices = str(context["expected"])
+            return f"must be one of {choices if len(choices) < 400 else choices[:400] + '…'}, not {given}"
+        case "string_too_long":
+            return f"is too long; at most {context['max_length']} characters are taken"
+        case "string_type":
+            return f"must be text, not {given}"
+        case "int_type" | "int_from_float" | "int_parsing" | "int_parsing_size":
+            return f"must be a whole number, not {given}"
+        case "float_type" | "float_parsing":
+            return f"must be a number, not {given}"
+        case "finite_number":
+            return "must be a finite number"
+        case "bool_type" | "bool_parsing":
+            return f"must be true or false, not {given}"
+        case _:
+            message = details["msg"]
+            return f"does not fit: {message[:1].lower()}{message[1:]}"
+
+
+def drawn(interface: Interface, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with one drawn for every seed that is set to random, so that the job says which it ran with.
+
+    A seed set to random is an optional integer with bounds and without a default (see `graph.bind`).
+    """
+    result = {name: value for name, value in values.items() if value is not None}
+    for parameter in interface.parameters:
+        low, high = parameter.minimum, parameter.maximum
+        if (
+            parameter.type is ParameterType.INTEGER
+            and parameter.name not in result
+            and parameter.default is None
+            and not parameter.required
+            and low is not None
+            and high is not None
+        ):
+            result[parameter.name] = SECRET.randint(int(low), int(high))
+    return result
