@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import FAILED, UsageError, command, emit, progress
-from .options import ComfyUIOption, SchemasOption, SourceArgument, is_address, load_schemas
-from .tables import columns
+from .options import ComfyUIOption, ComfyUIPythonOption, SchemasOption, SourceArgument, is_address, load_schemas
 
 
 def register(app: typer.Typer) -> None:
@@ -20,9 +19,13 @@ def register(app: typer.Typer) -> None:
         source: Annotated[str, typer.Argument(metavar="WORKFLOW", help="A workflow or prompt, or a picture with one.")],
         output: Annotated[Path, typer.Option("--output", "-o", metavar="X.cpack.zip", help="The bundle to write.")],
         comfyui: ComfyUIOption = None,
+        comfyui_python: ComfyUIPythonOption = None,
         schemas: SchemasOption = None,
         models: Annotated[
             list[Path] | None, typer.Option("--models", metavar="DIR", help="A models folder to look in; repeatable.")
+        ] = None,
+        extra_model_paths: Annotated[
+            list[Path] | None, typer.Option(metavar="FILE", help="An extra_model_paths.yaml, as ComfyUI takes it.")
         ] = None,
         input_dirs: Annotated[
             list[Path] | None,
@@ -34,6 +37,9 @@ def register(app: typer.Typer) -> None:
         everything: Annotated[
             bool,
             typer.Option("--all", help="List every node pack and package there, not only what is needed."),
+        ] = False,
+        online: Annotated[
+            bool, typer.Option(help="Ask Hugging Face and Civitai for the source of models that nothing here knows.")
         ] = False,
         params: Annotated[
             list[str] | None,
@@ -50,7 +56,7 @@ def register(app: typer.Typer) -> None:
         """
         from ..packer import pack
 
-        folder = Path(comfyui) if comfyui is not None and not is_address(comfyui) else None
+        folder = None if comfyui is None or is_address(comfyui) else Path(comfyui).expanduser()
         if folder is not None and not folder.is_dir():
             raise UsageError(f"--comfyui {comfyui}: no such folder")
         with progress("packing") as update:
@@ -59,18 +65,21 @@ def register(app: typer.Typer) -> None:
                 output,
                 schemas=load_schemas(comfyui, schemas),
                 comfyui_dir=folder,
+                comfyui_python=comfyui_python,
                 models_dirs=models or (),
+                extra_model_paths=extra_model_paths or (),
                 input_dirs=input_dirs or (),
                 allow_missing_models=allow_missing,
                 everything=everything,
+                online=online,
                 params=params or (),
                 hide=hide or (),
                 rename=rename or (),
                 progress=update,
             )
         lines = [f"{output}: {report.size / 1e6:.2f} MB, {report.nodes} nodes, sha256 {report.sha256}"]
-        lines += [f"  input   {name}" for name in report.inputs]
-        lines += [f"  model   {model.filename}" for model in report.models]
+        lines += [f"  input  {name}" for name in report.inputs]
+        lines += [f"  model  {model.filename}" for model in report.models]
         lines += [f"note: {note}" for note in report.notes]
         emit(report.to_json(), "\n".join(lines))
 
@@ -84,14 +93,17 @@ def register(app: typer.Typer) -> None:
 
         Nothing is installed, downloaded or run.
         """
-        from ..packer import unpack, verify
+        from ..packer import unpack
 
+        report = unpack(bundle, folder, dry_run=dry_run)
         if dry_run:
-            verify(bundle)
-            emit({"bundle": str(bundle), "folder": None}, f"{bundle}: fine; nothing was written")
-            return
-        report = unpack(bundle, folder)
-        lines = [f"{folder}: {len(report.files)} files, {report.size / 1e6:.2f} MB"]
+            lines = [
+                f"{bundle}: would write {len(report.files)} files, {report.size / 1e6:.2f} MB; nothing was written"
+            ]
+        else:
+            lines = [f"{folder}: {len(report.files)} files, {report.size / 1e6:.2f} MB"]
+        lines += [f"  {name}" for name in report.files]
+        lines += [f"left in the bundle: {one.name} ({one.reason})" for one in report.left_out]
         lines += [f"note: {note}" for note in report.notes]
         emit(report.to_json(), "\n".join(lines))
 
@@ -106,8 +118,9 @@ def register(app: typer.Typer) -> None:
         from ..packer import verify
 
         report = verify(bundle)
-        rows = [["check", "result"], *[[check.name, check.result] for check in report.checks]]
-        emit(report.to_json(), f"{bundle}\n\n{columns(rows)}\n\n{'fine' if report.ok else 'NOT fine'}")
+        verdict = "fine" if report.ok else "NOT fine"
+        text = "\n".join([f"{bundle}: {verdict}, {report.checked} members read", *map(str, report.findings)])
+        emit(report.to_json(), text)
         if not report.ok:
             raise typer.Exit(FAILED)
 
@@ -127,7 +140,7 @@ def register(app: typer.Typer) -> None:
         """
         from ..packer import Bundle, export
 
-        bundle = Bundle.open(source, schemas=load_schemas(comfyui, schemas), input_dirs=input_dirs or ())
+        bundle = Bundle.open(source, schemas=load_schemas(comfyui, schemas), input_dirs=tuple(input_dirs or ()))
         report = export(bundle, folder)
         lines = [f"{folder}:", *[f"  {name}" for name in report.files]]
         lines += ["", f"next: see {folder / 'README.md'}"]

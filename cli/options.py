@@ -39,7 +39,9 @@ SourceArgument = Annotated[
 
 def is_address(value: str) -> bool:
     """Whether ``--comfyui`` names a server rather than a folder."""
-    return value.startswith(("http://", "https://"))
+    from ..engines.select import is_address as engines_view
+
+    return engines_view(value)
 
 
 def load_schemas(comfyui: str | None = None, schemas: Path | None = None) -> NodeSchemas | None:

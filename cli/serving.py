@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
         config = engine_config(engine, comfyui, comfyui_python)
         known = load_schemas(comfyui, schemas)
-        bundle = Bundle.open(source, schemas=known, input_dirs=input_dirs or ())
+        bundle = Bundle.open(source, schemas=known, input_dirs=tuple(input_dirs or ()))
         values = parse_values(inputs or [], bundle.interface)
         files, seconds = asyncio.run(_run(bundle, values, config, output))
         if not files:
@@ -96,7 +96,7 @@ def register(app: typer.Typer) -> None:
         from ..packer import Bundle
 
         config = engine_config(engine, comfyui, comfyui_python)
-        bundle = Bundle.open(source, schemas=load_schemas(comfyui, schemas), input_dirs=input_dirs or ())
+        bundle = Bundle.open(source, schemas=load_schemas(comfyui, schemas), input_dirs=tuple(input_dirs or ()))
         overrides: dict[str, Any] = {"workers": workers}
         if data_dir is not None:
             overrides["data_dir"] = data_dir

@@ -145,24 +145,38 @@ def register(app: typer.Typer) -> None:
 
 def describe(bundle: Bundle) -> dict[str, Any]:
     """What `atelier inspect --json` prints of a workflow, prompt or bundle."""
-    snapshot = bundle.snapshot
-    classes = sorted({node.class_type for node in bundle.prompt.nodes.values()})
-    data: dict[str, Any] = {
+    from ..packer import Snapshot
+
+    snapshot = bundle.snapshot or Snapshot()
+    stated = bundle.atelier
+    packs = [{"name": pack.folder, "version": pack.commit, "url": pack.url} for pack in snapshot.git_node_packs]
+    packs += [{"name": pack.id, "version": pack.version, "url": ""} for pack in snapshot.registry_node_packs]
+    packs += [{"name": pack.filename, "version": "a file", "url": ""} for pack in snapshot.file_node_packs]
+    return {
         "name": bundle.name,
         "path": str(bundle.path) if bundle.path else None,
         "sha256": bundle.sha256,
         "nodes": len(bundle.prompt.nodes),
-        "classes": classes,
+        "classes": sorted({node.class_type for node in bundle.prompt.nodes.values()}),
         "interface": bundle.interface.to_json(),
         "inputs": [{"name": name, "size": file.size, "sha256": file.sha256} for name, file in bundle.inputs.items()],
-        "models": [model.to_json() for model in bundle.models],
-        "node_packs": [pack.to_json() for pack in snapshot.node_packs] if snapshot else [],
-        "comfyui": snapshot.comfyui if snapshot else None,
-        "python": snapshot.python if snapshot else None,
-        "pip_packages": len(snapshot.pips) if snapshot else 0,
-        "notes": list(bundle.notes),
+        "models": [model.to_json() for model in snapshot.models] if bundle.snapshot else named_models(bundle),
+        "unresolved_models": [model.to_json() for model in stated.unresolved_models] if stated else [],
+        "licences": [licence.to_json() for licence in stated.licences] if stated else [],
+        "node_packs": packs,
+        "comfyui": (stated.comfyui_version if stated else None) or snapshot.comfyui,
+        "python": snapshot.python,
+        "pip_packages": len(snapshot.pips or ()),
+        "notes": [*snapshot.left_out, *(stated.notes if stated else ())],
     }
-    return data
+
+
+def named_models(bundle: Bundle) -> list[dict[str, Any]]:
+    """The model files that a workflow or prompt names: no snapshot tells their size or sha256."""
+    from ..packer.models import model_refs
+
+    names = {(ref.folders[0] if ref.folders else "?", ref.name) for ref in model_refs(bundle.prompt, bundle.schemas)}
+    return [{"filename": f"models/{folder}/{name}"} for folder, name in sorted(names)]
 
 
 def _limits(item: dict[str, Any]) -> str:
@@ -218,12 +232,15 @@ def description_text(data: dict[str, Any]) -> str:
             where = source.get("download_url") or source.get("url") or "unknown"
             rows.append([model["filename"], size, where])
         lines += ["", columns(rows)]
+    for model in data["unresolved_models"]:
+        lines.append(f"model not at hand when it was packed: {model['filename']}")
+    if data["licences"]:
+        rows = [["licence of", "licence", "commercial use"]]
+        rows += [[item["filename"], item["name"], item["commercial"]] for item in data["licences"]]
+        lines += ["", columns(rows)]
     if data["node_packs"]:
-        rows = [["node pack", "version"]]
-        rows += [
-            [pack.get("name") or pack.get("url") or "?", str(pack.get("version") or pack.get("commit") or "?")]
-            for pack in data["node_packs"]
-        ]
+        rows = [["node pack", "version", "from"]]
+        rows += [[pack["name"], pack["version"], pack["url"]] for pack in data["node_packs"]]
         lines += ["", columns(rows)]
     if data["inputs"]:
         rows = [["input file", "size"]] + [[item["name"], f"{item['size'] / 1e6:.2f} MB"] for item in data["inputs"]]
