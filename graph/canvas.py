@@ -116,6 +116,7 @@ class CanvasNode:
     definition: Canvas | None = None
     virtual: bool = False
     complete: bool = True
+    preset: JSON = UNSET  # a primitive's value where a group node holds it
     inputs: list[Socket] = field(default_factory=list)
     outputs: list[Outlet] = field(default_factory=list)
     widgets: list[Widget] = field(default_factory=list)

@@ -49,7 +49,8 @@ class _Writer:
         self.root = root
         self.source = source
         self.now = datetime.now().astimezone()
-        self.places = list(expand(root, modern=schemas.modern))
+        self.modern = schemas.modern
+        self.places = list(expand(root, modern=self.modern))
         self.unknown: dict[str, str] = {}
 
     def write(self) -> Prompt:
@@ -92,7 +93,7 @@ class _Writer:
         for index, socket in enumerate(node.inputs):
             if socket.link is None:
                 continue
-            found = resolve_input(place, index, self.root)
+            found = resolve_input(place, index, self.root, modern=self.modern)
             if isinstance(found, Widget):
                 if found.value is not UNSET:
                     inputs[socket.name] = _boxed(found, found.value)

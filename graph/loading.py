@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from .canvas import UNSET, BoundarySlot, Canvas, CanvasNode, Outlet, Socket, Wire, type_text
 from .errors import ConversionError
+from .groupnodes import GroupNode, group_data, read_group, unfold
 from .jsontext import short
 from .promotion import attach_promoted_widgets, flush_proxy_widgets
 from .renumbering import renumber
@@ -37,7 +38,7 @@ def load(workflow: Workflow, schemas: NodeSchemas) -> Canvas:
     for subgraph_id in _leaf_first(workflow):
         loader.definitions[subgraph_id] = loader.definition(workflow.subgraphs[subgraph_id])
     loader.fill(root, workflow.nodes, workflow.links.values())
-    canvases = [*loader.definitions.values(), root]
+    canvases = [*loader.definitions.values(), *loader.unfolded, root]
     for canvas in canvases:
         _correct_target_slots(canvas)
     for canvas in canvases:
@@ -47,7 +48,7 @@ def load(workflow: Workflow, schemas: NodeSchemas) -> Canvas:
         furnish_primitives(canvas, schemas)
     for canvas in canvases:
         for node in canvas.nodes.values():
-            _mend_old_values(node)
+            _mend_old_values(node, modern=schemas.modern)
     return root
 
 
@@ -92,6 +93,8 @@ class _Loader:
         self.schemas = schemas
         self.modern = schemas.modern
         self.definitions: dict[str, Canvas] = {}
+        self.groups: dict[str, GroupNode] = {}
+        self.unfolded: list[Canvas] = []
 
     def definition(self, subgraph: Subgraph) -> Canvas:
         canvas = Canvas(id=subgraph.id, name=subgraph.name, path=subgraph.path)
@@ -124,6 +127,12 @@ class _Loader:
         if node.definition is not None:
             node.title = saved.title or node.definition.name
             node.definition.instances.append(node)
+        elif (data := group_data(saved.type, self.workflow.extra)) is not None:
+            group = self.groups.get(saved.type)
+            if group is None:
+                group = self.groups[saved.type] = read_group(saved.type, data, self.schemas)
+            node.title = saved.title or saved.type
+            furnish(node, group.schema)
         elif is_virtual(saved.type):
             node.virtual = True
             node.title = saved.title or saved.type
@@ -149,6 +158,12 @@ class _Loader:
         for socket in _growing(node.inputs):
             grow_for(node, socket, wired=socket.link in node.canvas.wires)
         restore_values(node, modern=self.modern)
+        group = self.groups.get(node.type)
+        if group is not None:
+            inner = Canvas(id=node.type, name=node.type, path=node.saved.path)
+            self.fill(inner, group.nodes, ())
+            unfold(node, group, inner)
+            self.unfolded.append(inner)
 
 
 def _growing(sockets: list[Socket]) -> Iterable[Socket]:
@@ -205,7 +220,7 @@ def _correct_target_slots(canvas: Canvas) -> None:
 
 def _drop_orphaned_inputs(node: CanvasNode) -> None:
     """Inputs of widgets that the class has no longer go, and their wires with them."""
-    if node.schema is None:
+    if node.schema is None or node.definition is not None:
         return
     orphaned = [s for s in node.inputs if s.widget is not None and node.widget(s.widget) is None]
     for socket in orphaned:
@@ -221,7 +236,7 @@ def _drop_orphaned_inputs(node: CanvasNode) -> None:
 _CONTROLS: Mapping[object, str] = {True: "randomize", False: "fixed"}
 
 
-def _mend_old_values(node: CanvasNode) -> None:
+def _mend_old_values(node: CanvasNode, *, modern: bool) -> None:
     """What the editor corrects in every file it opens."""
     sampler = node.type in {"KSampler", "KSamplerAdvanced"}
     for widget in node.widgets:
@@ -230,7 +245,9 @@ def _mend_old_values(node: CanvasNode) -> None:
             widget.value = value.removeprefix("sample_")
         if widget.kind == "control" and isinstance(value, bool) and (sampler or node.type == "PrimitiveNode"):
             widget.value = _CONTROLS[value]
-        if widget.kind == "COMBO" and (widget.value is None or widget.value is UNSET):
+        if widget.kind == "STRING" and value is None and widget.spec is not None and widget.spec.multiline:
+            widget.value = ""  # a text area cannot hold null
+        if modern and widget.kind == "COMBO" and (value is None or value is UNSET):
             choices = widget.spec.choices if widget.spec is not None else None
             if choices:
                 widget.value = choices[0]

@@ -89,7 +89,7 @@ def execution_order(canvas: Canvas) -> list[CanvasNode]:
     return ordered
 
 
-def resolve_input(place: Place, index: int, root: Canvas) -> Link | Widget | None:
+def resolve_input(place: Place, index: int, root: Canvas, *, modern: bool) -> Link | Widget | None:
     """What input `index` of a node gets: another node's output, a promoted widget, or nothing.
 
     Raises:
@@ -104,7 +104,9 @@ def resolve_input(place: Place, index: int, root: Canvas) -> Link | Widget | Non
             raise _circle(place)
         visited.add(step)
         if backwards:
-            found = _step_back(place, index, kind)
+            found: _Step | Link | Widget | None = _step_back(place, index, kind)
+        elif modern and place.node.muted:
+            return None  # so that a widget keeps its own value; older front ends followed the link and lost both
         else:
             found = _step_through(place, index, kind or "*", root)
         if found is None or isinstance(found, Link | Widget):
@@ -146,8 +148,6 @@ def _step_back(place: Place, index: int, kind: str | None) -> _Step | Widget | N
 def _step_through(place: Place, slot: int, kind: str, root: Canvas) -> _Step | Link | None:
     """From an output to the node that makes it, or on to an input where the node only passes something through."""
     node = place.node
-    if node.muted:
-        return None
     if node.bypassed:
         index = _bypass(node, slot, kind)
         return None if index is None else (place, index, True, None)

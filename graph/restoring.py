@@ -9,6 +9,7 @@ from .errors import ConversionError
 from .jsontext import JSON, short
 from .widgets import CONTROL_VALUES, set_value, without_forced
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
@@ -18,8 +19,10 @@ def restore_values(node: CanvasNode, *, modern: bool) -> None:
     if values is None or node.schema is None:
         return
     if isinstance(values, dict):
-        _by_name(node, values)
-        return
+        if not all(key.isdigit() and len(key) < 5 for key in values):
+            _by_name(node, values)
+            return
+        values = [values.get(str(place)) for place in range(max(map(int, values), default=-1) + 1)]
     values = without_forced(node.schema, node.widgets, values, modern=modern)
     _by_place(node, values)
 
@@ -45,6 +48,13 @@ def _by_place(node: CanvasNode, values: list[JSON]) -> None:
 
 def recorded_widgets(node: CanvasNode) -> None:
     """Widgets of a class without schema, from the names that the file itself records; else the node is incomplete."""
+    if _UUID.fullmatch(node.type):
+        raise ConversionError(
+            "its subgraph definition is not in the file",
+            node_id=node.id,
+            path=f"{node.saved.path}.type",
+            remedy="save the whole workflow again from the editor",
+        )
     names = [item.widget for item in node.saved.inputs if item.widget is not None]
     values = node.saved.widgets_values
     if values is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
 
 from .canvas import UNSET, Canvas, CanvasNode, Widget, Wire
 from .jsontext import JSON
@@ -94,7 +95,9 @@ def _furnish(node: CanvasNode) -> None:
         value = default_value(spec, spec.type)
     node.widgets.append(Widget("value", widget.kind if widget is not None else socket.type, value, spec=spec))
     values = node.saved.widgets_values
-    if isinstance(values, list) and values:
+    if node.preset is not UNSET:
+        node.widgets[0].value = node.preset
+    elif isinstance(values, list) and values:
         node.widgets[0].value = values[0]
     _narrow(node)
 
@@ -155,7 +158,9 @@ def rounded(spec: InputSpec | None, value: JSON) -> JSON:
         grain = given if isinstance(given, int | float) and given else 10.0**-precision if precision else None
         if not grain:
             return value
-        result = round(math.floor(value / grain + 0.5) * grain, precision)
+        # Half away from zero on the exact binary value, as JavaScript's toFixed; Python's round goes to the even digit.
+        exact = Decimal(math.floor(value / grain + 0.5) * grain)
+        result = float(exact.quantize(Decimal(1).scaleb(-precision), rounding=ROUND_HALF_UP))
         low = spec.minimum if spec.minimum is not None else 0
         high = spec.maximum if spec.maximum is not None else 2048
         return min(max(result, low), high)

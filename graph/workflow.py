@@ -218,7 +218,7 @@ def _graph(raw: dict[str, Any], path: str) -> tuple[tuple[WorkflowNode, ...], di
         raise _wrong(f"must be a list, not {_kind(listed)}", f"{path}nodes", _REMEDY)
     if len(listed) > MAX_NODES:
         raise _wrong(f"has {len(listed)} nodes, the limit is {MAX_NODES}", f"{path}nodes")
-    nodes = tuple(_node(node, f"{path}nodes[{index}]") for index, node in enumerate(listed))
+    nodes = tuple(parse_node(node, f"{path}nodes[{index}]") for index, node in enumerate(listed))
     seen: dict[str, str] = {}
     for node in nodes:
         if node.id in seen:
@@ -227,7 +227,8 @@ def _graph(raw: dict[str, Any], path: str) -> tuple[tuple[WorkflowNode, ...], di
     return nodes, _links(raw.get("links"), f"{path}links")
 
 
-def _node(raw: JSON, path: str) -> WorkflowNode:
+def parse_node(raw: JSON, path: str) -> WorkflowNode:
+    """One node of a workflow's list of nodes; `path` is its place, for messages."""
     raw = _object(raw, path)
     kind, mode, title, values = raw.get("type"), raw.get("mode"), raw.get("title"), raw.get("widgets_values")
     if not isinstance(kind, str) or not kind:
@@ -413,5 +414,6 @@ __all__ = [
     "WorkflowLink",
     "WorkflowNode",
     "looks_like_workflow",
+    "parse_node",
     "parse_workflow",
 ]
