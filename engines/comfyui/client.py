@@ -38,7 +38,7 @@ class ComfyUIEngine:
     Args:
         url: the server's address, ``http://127.0.0.1:8188`` say; credentials in it are sent as basic authentication.
         metadata: whether saved pictures carry the prompt, as ComfyUI's own files do. Without it, pictures come over
-            the socket where the server has SaveImageWebsocket (a ComfyUI checkout's own ``custom_nodes`` has it): faster,
+            the socket where the server has SaveImageWebsocket (a checkout's own ``custom_nodes`` has it): faster,
             no file stays in the server's output folder, and a service does not give its graph away.
         depth: the most prompts to keep in the server's queue at once, counting the one that runs.
         headers: sent with every request.

@@ -187,8 +187,9 @@ class Execution:
 
     def _on_cached(self, data: Mapping[str, Any]) -> None:
         nodes = data.get("nodes")
-        self._cached = {node for node in nodes if isinstance(node, str)} if isinstance(nodes, list) else set()
-        told = tuple(node for node in self.prompt.nodes if node in self._cached)
+        named = {node for node in nodes if isinstance(node, str)} if isinstance(nodes, list) else set()
+        told = tuple(node for node in self.prompt.nodes if node in named)
+        self._cached = set(told)
         if told and self._only is None:
             self._items.put_nowait(Cached(nodes=told))
 

@@ -120,8 +120,6 @@ def command(
     """The command line that starts it; `remove` lets it clear `folders` away when it ends because we did."""
     root = folders.root
     wanted = [
-        ("--listen", "127.0.0.1"),
-        ("--port", str(port)),
         ("--input-directory", str(root / "input")),
         ("--output-directory", str(folders.output)),
         ("--temp-directory", str(root / "temp")),
@@ -132,6 +130,7 @@ def command(
         ("--cpu", None) if cpu else ("", None),
     ]
     line = [str(install.python), str(_LAUNCH), str(root) if remove else "-", str(install.path / "main.py")]
+    line += ["--listen", "127.0.0.1", "--port", str(port)]
     for option, value in wanted:
         if option in install.options:
             line += [option] if value is None else [option, value]

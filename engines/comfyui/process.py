@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -28,6 +29,7 @@ _LONGEST_WAIT = 60.0  # seconds before another start
 _LOGS = 10  # files kept
 _TAIL = 16384  # bytes of the log that are looked at
 _KEPT_FILES, _KEPT_BYTES, _TIDY = 1000, 2 << 30, 64  # outputs left in its folder, looked after every so many runs
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _NO_DEVICE = ("Torch not compiled with CUDA", "Found no NVIDIA driver", "No CUDA GPUs are available", "No HIP GPUs")
 
 
@@ -291,7 +293,7 @@ class ManagedComfyUI:
             return ""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL))
-            return file.read().decode("utf-8", "replace")
+            return _COLOUR.sub("", file.read().decode("utf-8", "replace"))
 
     def _last_words(self) -> str:
         lines = [" ".join(line.split()) for line in self._tail().splitlines() if line.strip()]
