@@ -18,6 +18,7 @@ from .errors import (
 )
 from .files import InputFileRef, check_files, input_files
 from .interface import Interface, Output, OutputType, Parameter, ParameterType, Source
+from .interface_markers import with_widget_options
 from .interface_overrides import apply_overrides
 from .interface_search import find_interface
 from .prompt import JSON, InputRef, Link, Prompt, PromptNode, consumers, parse_prompt, topological_order
@@ -67,4 +68,5 @@ __all__ = [
     "parse_workflow",
     "read_document",
     "topological_order",
+    "with_widget_options",
 ]

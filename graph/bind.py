@@ -99,7 +99,7 @@ def _value(parameter: Parameter, values: Mapping[str, JSON | Path], chance: rand
         if seed and parameter.minimum is not None and parameter.maximum is not None:
             return (chance or random.SystemRandom()).randint(int(parameter.minimum), int(parameter.maximum))
         return None
-    return parameter.default
+    return checked_value(parameter, parameter.default) if parameter.type.is_file else parameter.default
 
 
 def _output_names(interface: Interface) -> dict[str, str]:

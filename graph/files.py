@@ -13,6 +13,7 @@ from typing import Literal
 
 from .errors import PromptError
 from .jsontext import JSON, short
+from .markers import is_marker
 from .prompt import InputRef, Link, Prompt, PromptNode
 from .schemas import NodeSchemas
 
@@ -156,7 +157,12 @@ def _path_fault(path: str, *, prefix: bool = False) -> str | None:
 
 
 def file_kind(node: PromptNode, name: str, schemas: NodeSchemas) -> FileKind | None:
-    """The kind of file that an input names; None where it names none."""
+    """The kind of file that an input names; None where it names none.
+
+    Interface markers name files for `bind`, which checks them: their inputs are none here.
+    """
+    if is_marker(node.class_type):
+        return None
     schema = schemas.get(node.class_type)
     spec = schema.input(name) if schema else None
     return _READERS.get((node.class_type, name)) or (spec.upload if spec else None)

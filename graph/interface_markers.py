@@ -17,7 +17,7 @@ from .interface_names import Names, identifier
 from .jsontext import JSON
 from .markers import INPUT_MARKERS, OUTPUT_MARKERS, InputMarker, Maker, marker_value_input
 from .prompt import InputRef, Link, Prompt, PromptNode
-from .schemas import NodeSchemas
+from .schemas import InputSpec, NodeSchemas
 
 DEPLOY_SEED_MAXIMUM = 4294967295
 """Default of ``max_value`` in ComfyUI-Deploy's ``external_seed.py``."""
@@ -63,6 +63,40 @@ def marker_outputs(prompt: Prompt) -> tuple[Output, ...]:
                 Output(name=names.take(f"{name}_text"), type=OutputType.TEXT, node=zip_text_node(node_id), title=title)
             )
     return tuple(found)
+
+
+def with_widget_options(prompt: Prompt, schemas: NodeSchemas) -> Prompt:
+    """The prompt with what comfy-pack's front end notes beside its "any" inputs: the options of the widget each feeds.
+
+    A prompt that comes from the editor has them already; one that was converted has not, and comfy-pack (and
+    `find_interface`) would know neither choices nor bounds.
+    """
+    fed = _first_consumers(prompt)
+    nodes = dict(prompt.nodes)
+    for node_id, node in prompt.nodes.items():
+        consumer = fed.get(node_id)
+        if node.class_type != "CPackInputAny" or "options" in node.meta or consumer is None:
+            continue
+        schema = schemas.get(prompt.nodes[consumer.node].class_type)
+        spec = schema.input(consumer.input) if schema else None
+        options = _widget_options(spec) if spec else None
+        if options:
+            nodes[node_id] = replace(node, meta={**node.meta, "options": options})
+    return Prompt(nodes=nodes)
+
+
+def _widget_options(spec: InputSpec) -> dict[str, JSON] | None:
+    """A widget's options as the front end keeps them (``step`` ten times the schema's)."""
+    if spec.type == "COMBO" and spec.choices and not spec.open_choices:
+        return {"values": list(spec.choices)}
+    if spec.type not in {"INT", "FLOAT"}:
+        return None
+    step = spec.step or (1 if spec.type == "INT" else 0.5)
+    options: dict[str, JSON] = {"step": step * 10, "step2": step, "precision": 0 if spec.type == "INT" else 3}
+    options |= {"min": spec.minimum} if spec.minimum is not None else {}
+    options |= {"max": spec.maximum} if spec.maximum is not None else {}
+    # comfy-pack takes a number that rounds to whole ones for an integer, so a float always rounds to less.
+    return options | ({"round": 1} if spec.type == "INT" else {"round": min(step, 0.001)})
 
 
 def zip_text_node(node_id: str) -> str:

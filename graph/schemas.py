@@ -326,9 +326,11 @@ class NodeSchemas(Mapping[str, NodeSchema]):
                 f"no schemas of ComfyUI {version} ship with this package, only of {', '.join(found)}",
                 remedy="give --comfyui URL, or --schemas FILE with the server's /object_info",
             )
-        schemas = cls.from_file(TABLES / f"comfyui-{version}.json")
-        own = TABLES / "atelier.json"
-        return schemas.merged(cls.from_file(own)) if own.is_file() else schemas
+        schemas: NodeSchemas = cls.from_file(TABLES / f"comfyui-{version}.json")
+        for table in ("markers.json", "atelier.json"):  # comfy-pack's and ComfyUI-Deploy's marker nodes; our own nodes
+            if (TABLES / table).is_file():
+                schemas = schemas.merged(cls.from_file(TABLES / table))
+        return schemas
 
     def merged(self, other: NodeSchemas) -> NodeSchemas:
         """Both; where both have a class, `other` wins."""
