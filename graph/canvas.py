@@ -1,8 +1,8 @@
 """The canvas: what the editor holds in memory after it loaded a workflow, as far as a prompt depends on it.
 
 A `Workflow` is what a file says. The editor does not send that: it makes each node anew from the server's schemas, lays
-the saved values over it, moves wires to where the inputs are now, and lets some nodes change themselves. These classes are
-that second state, mutable because loading is a sequence of changes; `loading` makes it, `resolution` reads it.
+the saved values over it, moves wires to where the inputs are now, and lets some nodes change themselves. These classes
+are that second state, mutable because loading is a sequence of changes; `loading` makes it, `resolution` reads it.
 
 There is one `Canvas` for the workflow and one for each subgraph definition, shared by all instances of it, as in the
 editor: what differs between instances (promoted widgets) lives on the instance's own inputs.
@@ -102,8 +102,8 @@ class Autogrow:
 class CanvasNode:
     """A node on a canvas.
 
-    `definition` is set on an instance of a subgraph, `virtual` on what only the editor has (reroutes, notes), `complete`
-    is false where the class has no schema and the file does not name every value.
+    `definition` is set on an instance of a subgraph, `virtual` on what only the editor has (reroutes, notes);
+    `complete` is false where the class has no schema and the file does not name every value.
     """
 
     id: str

@@ -1,8 +1,8 @@
 """UI to API without a browser: the prompt that ComfyUI's front end would send for a workflow.
 
-The work is done as the editor does it, in three steps: `loading` makes the state that the editor has after it opened the
-file, `resolution` follows each link to what feeds it, and here the nodes that a server runs are written down. Where the
-editor would guess or send something that it cannot know, this stops: `ConversionError` names node and widget.
+The work is done as the editor does it, in three steps: `loading` makes the state that the editor has after it opened
+the file, `resolution` follows each link to what feeds it, and here the nodes that a server runs are written down. Where
+the editor would guess or send something that it cannot know, this stops: `ConversionError` names node and widget.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def convert(workflow: Workflow, schemas: NodeSchemas, *, resolve_dynamic_prompts
             the choice. Without it such a text is kept as it is written.
 
     Raises:
-        ConversionError: something cannot be converted without guessing: a class that is in no schema and whose values the
-            file does not name, values that do not fit the node's widgets, links in a circle or from nowhere.
+        ConversionError: something cannot be converted without guessing: a class that is in no schema and whose values
+            the file does not name, values that do not fit the node's widgets, links in a circle or from nowhere.
     """
     root = load(workflow, schemas)
     source: random.Random | None = None

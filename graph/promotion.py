@@ -83,7 +83,7 @@ def _quarantined(node: CanvasNode) -> dict[str, JSON]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------- lists of proxied widgets
+# --------------------------------------------------------------------------------------------- lists of proxied widgets
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Renumbering: node ids made unique across the workflow and all its subgraph definitions, as the editor does on loading.
+"""Renumbering: node ids made unique across the workflow and all its subgraph definitions, as the editor makes them.
 
 Front ends of 2026 give every inner node that shares its id with another a new one, counted up from the file's last node
 id, and the ids in a prompt show it. Source: ``subgraphDeduplication.ts``.
@@ -61,7 +61,10 @@ def _number(node_id: str) -> int | None:
 
 def _last_node_id(workflow: Workflow) -> int:
     state = workflow.raw.get("state")
-    listed: list[JSON] = [workflow.raw.get("last_node_id"), state.get("lastNodeId") if isinstance(state, dict) else None]
+    listed: list[JSON] = [
+        workflow.raw.get("last_node_id"),
+        state.get("lastNodeId") if isinstance(state, dict) else None,
+    ]
     return max((n for n in listed if isinstance(n, int) and not isinstance(n, bool) and n < 10**15), default=0)
 
 
@@ -89,6 +92,7 @@ def _with_proxies(node: WorkflowNode, renamed: Mapping[str, Mapping[str, str]]) 
     if not names or not isinstance(listed, list):
         return node
     proxies = [
-        [names.get(str(entry[0]), entry[0]), *entry[1:]] if isinstance(entry, list) and entry else entry for entry in listed
+        [names.get(str(entry[0]), entry[0]), *entry[1:]] if isinstance(entry, list) and entry else entry
+        for entry in listed
     ]
     return dataclasses.replace(node, properties={**node.properties, "proxyWidgets": proxies})

@@ -19,9 +19,28 @@ MAX_CHOICES_DEPTH = 50
 """Choices in choices; deeper ones are left as they are written."""
 
 SAVERS = frozenset(
-    "SaveImage SaveImageAdvanced SaveSVGNode SaveVideo SaveAnimatedWEBP SaveWEBM SaveAudio SaveAudioMP3 SaveAudioOpus "
-    "SaveAudioAdvanced SaveGLB Save3DAdvanced SaveGaussianSplat SavePointCloud SaveAnimatedPNG CLIPSave VAESave "
-    "ModelSave LoraSave SaveLatent".split()
+    {
+        "SaveImage",
+        "SaveImageAdvanced",
+        "SaveSVGNode",
+        "SaveVideo",
+        "SaveAnimatedWEBP",
+        "SaveWEBM",
+        "SaveAudio",
+        "SaveAudioMP3",
+        "SaveAudioOpus",
+        "SaveAudioAdvanced",
+        "SaveGLB",
+        "Save3DAdvanced",
+        "SaveGaussianSplat",
+        "SavePointCloud",
+        "SaveAnimatedPNG",
+        "CLIPSave",
+        "VAESave",
+        "ModelSave",
+        "LoraSave",
+        "SaveLatent",
+    }
 )
 """The classes whose `filename_prefix` takes ``%date:yyyy-MM-dd%`` and ``%Node.widget%``."""
 
@@ -30,7 +49,7 @@ def dynamic_prompt(text: str, source: random.Random | None) -> str:
     """A text with C comments taken out and one of each ``{a|b}`` taken; backslashes keep braces and bars.
 
     Without a `source` of randomness a text that offers a choice stays as it is, comments and all: the server then gets
-    what the file says. A group without alternatives is no choice, so ``{a}`` becomes ``a`` either way, as in the editor.
+    what the file says. A group without alternatives is no choice: ``{a}`` becomes ``a`` either way, as in the editor.
     """
     if "{" not in text and "\\" not in text and "/" not in text:
         return text

@@ -1,4 +1,4 @@
-"""Restoring: saved widget values back into widgets, by place as the editor does, and refused where places do not fit."""
+"""Restoring: saved widget values back into widgets, by place as the editor does, refused where places do not fit."""
 
 from __future__ import annotations
 
