@@ -186,9 +186,14 @@ async def test_temporary_pictures(client):
     assert event.temporary
 
 
-async def test_progress_and_previews_are_the_nodes(client):
+async def test_progress_and_previews_are_the_nodes(client, way):
+    empty = {
+        "class_type": "EmptyImage",
+        "inputs": {**EMPTY["inputs"], "color": len(way)},
+    }  # not cached by the other way
     slow = {"class_type": "TestSlow", "inputs": {"image": ["1", 0], "steps": 4, "preview": True}}
-    events = await collect(client, prompt(n2=slow, n3={**SAVE, "inputs": {**SAVE["inputs"], "images": ["2", 0]}}))
+    save = {**SAVE, "inputs": {**SAVE["inputs"], "images": ["2", 0]}}
+    events = await collect(client, Prompt.from_json({"1": empty, "2": slow, "3": save}))
     steps = [
         event.value for event in events if isinstance(event, Progress) and event.node == "2" and event.maximum == 4
     ]
@@ -228,7 +233,7 @@ async def test_what_is_wrong_with_a_prompt(client):
         await collect(
             client, prompt(n2=SAVE, n3={"class_type": "NoSuch", "inputs": {}}, n4={"class_type": "Nor", "inputs": {}})
         )
-    assert unknown.value.classes == ("Nor", "NoSuch")
+    assert unknown.value.classes == ("NoSuch", "Nor")
     with pytest.raises(InvalidPrompt, match="no output node"):
         await collect(client, prompt())
 
