@@ -66,7 +66,15 @@ _FILE_NAME = re.compile(
 )
 # Lists of the core that mix constants with what is on the machine, so that a server without files shows constants only.
 _MIXED_LISTS = frozenset(
-    {("VAELoader", "vae_name"), ("TrainLoraNode", "existing_lora"), ("ModelAttentionBackend", "attention")}
+    {
+        ("VAELoader", "vae_name"),
+        ("TrainLoraNode", "existing_lora"),
+        ("ModelAttentionBackend", "attention"),
+        ("LoadImageDataSetFromFolder", "folder"),
+        ("LoadImageTextDataSetFromFolder", "folder"),
+        ("LoadVideoDataSetFromFolder", "folder"),
+        ("LoadVideoTextDataSetFromFolder", "folder"),
+    }
 )
 _OWN_OPTIONS = frozenset({"default", "min", "max", "step", "multiline"})
 

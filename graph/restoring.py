@@ -37,6 +37,21 @@ def _by_name(node: CanvasNode, values: dict[str, JSON]) -> None:
 
 
 def _by_place(node: CanvasNode, values: list[JSON]) -> None:
+    """Values to widgets in order, as the editor does it; by the file's own names where the class has changed since.
+
+    A file of 2025 or later names the widget of every value it has (``inputs[].widget``). Where the class has gained or
+    lost a widget since, or a value cannot be its widget's, places are wrong and names are right.
+    """
+    named = None if _is_dynamic(node) else _named(node, values)
+    if named is not None and (_changed(node, named) or not _all_fit(node, values)):
+        for name, value in named.items():
+            widget = node.widget(name)
+            if widget is None:
+                continue  # the class has this widget no longer
+            if not fits_widget(widget, value):
+                raise misfit(node, widget, value)
+            widget.value = value
+        return
     index = place = 0
     while index < len(node.widgets) and place < len(values):
         widget = node.widgets[index]
@@ -44,6 +59,32 @@ def _by_place(node: CanvasNode, values: list[JSON]) -> None:
         if widget.saved:
             set_value(node, widget, values[place])
             place += 1
+
+
+def _is_dynamic(node: CanvasNode) -> bool:
+    """Whether values change which widgets there are, so that places can only be told one after the other."""
+    return bool(node.groups) or any(w.kind in {"COMFY_DYNAMICCOMBO_V3", "option", "index"} for w in node.widgets)
+
+
+def _changed(node: CanvasNode, named: dict[str, JSON]) -> bool:
+    """Whether the class has other widgets now than when the file was saved."""
+    return {w.name for w in node.widgets if w.saved and w.kind not in {"control", "filter", "button"}} != {
+        name for name in named if (found := node.widget(name)) is None or found.kind != "button"
+    }
+
+
+def _all_fit(node: CanvasNode, values: list[JSON]) -> bool:
+    saved = [widget for widget in node.widgets if widget.saved]
+    return all(fits_widget(widget, value) for widget, value in zip(saved, values, strict=False))
+
+
+def _named(node: CanvasNode, values: list[JSON]) -> dict[str, JSON] | None:
+    """Each saved value by the name of its widget, where the file names them all and no name twice."""
+    names = [item.widget for item in node.saved.inputs if item.widget is not None]
+    if not names or len(set(names)) != len(names):
+        return None
+    paired = pair_with_names(names, values)
+    return None if paired is None else dict(paired)
 
 
 def recorded_widgets(node: CanvasNode) -> None:
