@@ -3,6 +3,9 @@
 ``extra.groupNodes`` holds, by name, the inner nodes, the links between them, and settings; a node of type
 ``workflow>NAME`` (``workflow/NAME`` before 2025) is one folded copy. It shows the inner nodes' free inputs, outputs and
 widgets under names of its own, and its saved values go by those. Source: ``groupNode.ts``.
+
+Front ends of 2026 unpack group nodes into subgraphs as they open a file and lose wires, modes and the order of values on
+the way (seen with 1.49.6 on files of 1.27.10). They are read here as the front ends read them that wrote them.
 """
 
 from __future__ import annotations

@@ -128,6 +128,14 @@ class _Loader:
             node.title = saved.title or node.definition.name
             node.definition.instances.append(node)
         elif (data := group_data(saved.type, self.workflow.extra)) is not None:
+            if canvas.id is not None:
+                raise ConversionError(
+                    "a group node inside a subgraph, which no editor can run",
+                    node_id=saved.id,
+                    class_type=saved.type,
+                    path=saved.path,
+                    remedy="open the workflow in the editor and convert the group node to nodes",
+                )
             group = self.groups.get(saved.type)
             if group is None:
                 group = self.groups[saved.type] = read_group(saved.type, data, self.schemas)
