@@ -83,6 +83,8 @@ def check_files(prompt: Prompt, schemas: NodeSchemas) -> None:
     for node_id, node in prompt.nodes.items():
         for name, _, value in _readers(node, schemas):
             for literal in _literals(prompt, value):
+                if literal is None and _may_be_absent(node, name, schemas):
+                    continue
                 reason = file_name_fault(literal)
                 if reason is not None:
                     raise _fault(node_id, node, name, reason)
@@ -187,8 +189,14 @@ def _literals(prompt: Prompt, value: Link | JSON) -> Iterator[JSON]:
         value = source.inputs.get(held)
     if isinstance(value, dict) and "__value__" in value:
         value = value["__value__"]
-    if value is not None and not isinstance(value, Link):
+    if not isinstance(value, Link):
         yield value
+
+
+def _may_be_absent(node: PromptNode, name: str, schemas: NodeSchemas) -> bool:
+    schema = schemas.get(node.class_type)
+    spec = schema.input(name) if schema else None
+    return spec is not None and not spec.required
 
 
 def _fault(node_id: str, node: PromptNode, name: str, reason: str) -> PromptError:

@@ -1,14 +1,17 @@
 """What a server would refuse, said before it is asked: `check_prompt`.
 
 Source: ComfyUI 0.33 ``execution.py`` (``validate_prompt``, ``validate_inputs``) and ``comfy_execution/validation.py``.
-What ComfyUI accepts is accepted, with four exceptions, each of which would fail or do harm later: a cycle or a dangling
-link that no output reaches, a negative slot (Python counts it from the end), an output that fails while another would
-run, and files outside the server's folders (`files`).
+What ComfyUI accepts is accepted, with these exceptions, each of which would fail or do harm later: a wire in a circle, to
+nowhere or from a slot that is not there, also where no output needs it; a negative slot (Python counts it from the end);
+a JSON value where only a wire can bring what is needed; a choice that the node does not offer in an input that ComfyUI
+leaves to the node; NaN as text; an output that fails while another would run; files outside the server's folders
+(`files`).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from .dynamic import COMBO as DYNAMIC_COMBO
@@ -22,11 +25,14 @@ from .schemas import InputSpec, NodeSchema, NodeSchemas
 ANY = "*"
 MATCH = "COMFY_MATCHTYPE_V3"
 
-# Types of the core that no JSON value can be: only a wire brings them. (Types of node packs may have widgets of their own.)
+# Types of the core that no JSON value can be: only a wire brings them. Node packs' types may have widgets of their own.
 _WIRED_ONLY = frozenset(
-    "IMAGE MASK LATENT MODEL CLIP VAE CONDITIONING CLIP_VISION CLIP_VISION_OUTPUT CONTROL_NET STYLE_MODEL GLIGEN "
-    "UPSCALE_MODEL SAMPLER SIGMAS NOISE GUIDER AUDIO VIDEO AUDIO_ENCODER AUDIO_ENCODER_OUTPUT HOOKS HOOK_KEYFRAMES "
-    "PHOTOMAKER LORA_MODEL MODEL_PATCH LATENT_UPSCALE_MODEL MESH VOXEL SVG".split()
+    re.findall(
+        r"\w+",
+        """IMAGE MASK LATENT MODEL CLIP VAE CONDITIONING CLIP_VISION CLIP_VISION_OUTPUT CONTROL_NET STYLE_MODEL GLIGEN
+        UPSCALE_MODEL SAMPLER SIGMAS NOISE GUIDER AUDIO VIDEO AUDIO_ENCODER AUDIO_ENCODER_OUTPUT HOOKS HOOK_KEYFRAMES
+        PHOTOMAKER LORA_MODEL MODEL_PATCH LATENT_UPSCALE_MODEL MESH VOXEL SVG""",
+    )
 )
 # Core nodes that judge an input themselves, so that the server checks neither its bounds nor its choices; "*" is all of
 # them. From the VALIDATE_INPUTS / validate_inputs of ComfyUI 0.3.64 and 0.33.0.
