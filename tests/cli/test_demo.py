@@ -1,0 +1,64 @@
+"""The demo, run as `install.py demo` runs it: the picture that comes out is the right one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ComfyUIInstall
+from PIL import Image
+
+CELLS = [(24 + column * 408, 24 + row * 280) for row in range(2) for column in range(3)]
+
+
+def demo(folder: Path, *options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "comfy_atelier.cli.main", "demo", "-o", str(folder), "--json", *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def pixels(path: str | Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.float64) / 255
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    pytest.importorskip("torch", reason="the embedded engine is not installed")
+    return demo(
+        tmp_path_factory.mktemp("demo"),
+    )
+
+
+@pytest.mark.slow
+def test_the_picture_is_the_right_one(embedded: dict[str, Any]) -> None:
+    sheet = pixels(embedded["picture"])
+    assert sheet.shape == (584, 1248, 3)
+    assert np.allclose(sheet[:24] * 255, [242, 237, 228], atol=0.5), "the frame"
+    photo, edges, soft, sharp, blend, negative = (sheet[y : y + 256, x : x + 384] for x, y in CELLS)
+    with Image.open(Path(embedded["picture"]).with_name("sample-photo.png")) as original:
+        small = np.asarray(original.convert("RGB").resize((384, 256), Image.Resampling.LANCZOS), np.float64) / 255
+    assert np.abs(photo - small).max() < 2 / 255
+    assert np.abs(negative - (1 - photo)).max() < 1.5 / 255
+    assert set(np.unique(edges)) <= {0.0, 1.0}
+    assert 0.01 < edges.mean() < 0.3, "some edges, not everywhere"
+    detail = [np.abs(np.diff(tile, axis=1)).mean() for tile in (soft, photo, sharp)]
+    assert detail[0] < detail[1] < detail[2], "soft is softer and sharp is sharper than the photograph"
+    assert (blend >= soft - 1 / 255).all(), "a screen blend only lightens"
+    assert "Harbour-at-dusk-from-the-demo" in Path(embedded["picture"]).name, "the title that the call gave"
+
+
+@pytest.mark.comfyui
+@pytest.mark.slow
+def test_comfyui_gives_the_same_picture(
+    embedded: dict[str, Any], comfyui_install: ComfyUIInstall, tmp_path: Path
+) -> None:
+    report = demo(tmp_path, "--comfyui", str(comfyui_install.path), "--comfyui-python", str(comfyui_install.python))
+    difference = np.abs(pixels(report["picture"]) - pixels(embedded["picture"])).max()
+    assert difference <= 1.01 / 255
