@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ComfyUIInstall
 from PIL import Image
 
 CELLS = [(24 + column * 408, 24 + row * 280) for row in range(2) for column in range(3)]
@@ -56,9 +55,7 @@ def test_the_picture_is_the_right_one(embedded: dict[str, Any]) -> None:
 
 @pytest.mark.comfyui
 @pytest.mark.slow
-def test_comfyui_gives_the_same_picture(
-    embedded: dict[str, Any], comfyui_install: ComfyUIInstall, tmp_path: Path
-) -> None:
+def test_comfyui_gives_the_same_picture(embedded: dict[str, Any], comfyui_install: Any, tmp_path: Path) -> None:
     report = demo(tmp_path, "--comfyui", str(comfyui_install.path), "--comfyui-python", str(comfyui_install.python))
     difference = np.abs(pixels(report["picture"]) - pixels(embedded["picture"])).max()
     assert difference <= 1.01 / 255
