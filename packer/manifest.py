@@ -260,7 +260,7 @@ class Snapshot:
             "pips": {
                 pip.spec: pip.url or "" for pip in sorted(self.pips, key=lambda pip: (normalised(pip.name), pip.spec))
             },
-            "python": self.python,
+            **({"python": self.python} if self.python is not None else {}),
             "models": [model.to_json() for model in sorted(self.models, key=lambda model: model.filename)],
             **self.extra,
         }

@@ -19,7 +19,7 @@ MAX_COMPONENT_BYTES = 255
 MAX_DEPTH = 32
 """Components of a name."""
 
-_FORBIDDEN = frozenset('<>:"|?*\\')
+_FORBIDDEN = frozenset('/<>:"|?*\\')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|clock\$|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
 _GIT = frozenset({".git", "git~1"})
 # Marks that change how a name is shown, not what it is: bidirectional controls, separators, zero-width fillers, tags.
@@ -118,9 +118,10 @@ def clashes(names: list[str]) -> tuple[str, str] | None:
     """The first two of ``names`` that are one file somewhere, or of which one is a folder above the other."""
     files: dict[str, str] = {}
     for name in names:
-        other = files.setdefault(folded(name), name)
-        if other is not name:
-            return other, name
+        key = folded(name)
+        if key in files:
+            return files[key], name
+        files[key] = name
     folders: dict[str, str] = {}  # folded folder -> as first spelled, to see `Input/a` beside `input/b`
     for name in names:
         parts = name.split("/")
