@@ -129,10 +129,7 @@ class Call:
 
     async def accepted(self, ticket: Ticket, existing: bool, *, preferred: bool = False) -> Response:
         """202 with the job (200 where an earlier call's job has ended)."""
-        if ticket.committed is not None:
-            await ticket.committed
-            if ticket.failure is not None:
-                raise from_service_error(ticket.failure)
+        await self.service.dispatcher.commit(ticket)
         job = ticket.job
         position = self.service.dispatcher.waiting if job.status is Status.QUEUED else None
         headers = {"Location": f"{self._base}/jobs/{job.id}", "X-Job-Id": job.id}

@@ -37,6 +37,7 @@ from .workers import Worker
 logger = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 2.0  # how long an answer to a cancellation waits for the job to stop
+UNWRITTEN_SECONDS = 0.05  # how long the job of a waiting caller may run before it is written down
 SETTLE_PAUSE_SECONDS = 1.0  # between two tries to write down how a job ended, while the store fails
 
 LOST = JobError(
@@ -65,6 +66,7 @@ class Ticket:
     run: asyncio.Task[Results] | None = None  # the engine's part of it
     cancelled: bool = False  # a caller wants it ended
     interrupted: bool = False  # it shall stop, for that or another reason
+    timer: asyncio.TimerHandle | None = None  # to the insert, while nothing of the job is written down
     committed: asyncio.Future[bool] | None = None  # the insert, where the run did not wait for it
 
     def interrupt(self) -> None:
@@ -159,8 +161,9 @@ class Dispatcher:
         """Take a new job; (its ticket, whether it was there before under its idempotency key).
 
         Args:
-            durable: return only when the job is committed. A caller who waits for the end anyway saves that time: the
-                run may begin while the commit is on its way, and the end is committed after it.
+            durable: return only when the job is committed. A caller who waits for the end anyway is told nothing that
+                would have to last: his job is written down when it ends, or after `UNWRITTEN_SECONDS` if it takes
+                longer, which saves a short job one of its two commits.
 
         Raises:
             IdempotencyConflict, QueueFull, ShuttingDown, StoreError: nothing was taken.
@@ -200,9 +203,16 @@ class Dispatcher:
             self._begin_run(worker, ticket)
             return ticket, False
         ticket = self._ticket(running, prepared)
-        ticket.committed = asyncio.ensure_future(self._insert(ticket, running))
+        ticket.timer = asyncio.get_running_loop().call_later(UNWRITTEN_SECONDS, self._write_down, ticket)
         self._begin_run(worker, ticket)
         return ticket, False
+
+    def _write_down(self, ticket: Ticket) -> None:
+        """Insert a job that runs already."""
+        if ticket.timer is not None:
+            ticket.timer.cancel()
+            ticket.timer = None
+            ticket.committed = asyncio.ensure_future(self._insert(ticket, ticket.job))
 
     async def _insert(self, ticket: Ticket, job: Job) -> bool:
         try:
@@ -212,6 +222,15 @@ class Dispatcher:
             ticket.interrupt()
             return False
         return True
+
+    async def commit(self, ticket: Ticket) -> None:
+        """Return when the job is durable. Raises `StoreError` where it cannot be made so; then it does not run
+        either."""
+        self._write_down(ticket)
+        if ticket.committed is not None:
+            await ticket.committed
+        if ticket.failure is not None:
+            raise ticket.failure
 
     def watch(self, job: Job) -> Ticket:
         """The ticket of a job that is not final, to wait for its end; it may run in another process."""
@@ -230,10 +249,13 @@ class Dispatcher:
 
     async def cancel(self, job_id: str, *, owner: str | None) -> Job | None:
         """End a job; None where the owner has none of that id. A running one's worker stops as soon as it can."""
-        job = await self._store.cancel(job_id, owner=owner, moment=now())
+        ticket = self._tickets.get(job_id)
+        if ticket is not None and ticket.timer is not None and owner in {None, ticket.job.owner}:
+            job: Job | None = ticket.job  # nothing of it is written down yet
+        else:
+            job = await self._store.cancel(job_id, owner=owner, moment=now())
         if job is None:
             return None
-        ticket = self._tickets.get(job_id)
         if job.status is Status.RUNNING and ticket is not None and ticket.task is not None:
             ticket.cancelled = True
             ticket.interrupt()
@@ -306,12 +328,18 @@ class Dispatcher:
         outcome, results = job, Results()
         try:
             outcome, results = await self._attempt(worker, ticket)
-            if ticket.committed is not None and not ticket.committed.done():
+            if ticket.committed is not None:
                 await ticket.committed
         finally:
             # The engine is done with this job: its next one may start while this one's end is written down.
             worker.release()
-        if ticket.failure is None:
+        if ticket.failure is not None:
+            return
+        if ticket.timer is not None:
+            ticket.timer.cancel()
+            ticket.timer = None
+            await self._record(ticket, outcome, results)
+        else:
             await self._settle(ticket, outcome, results)
 
     async def _attempt(self, worker: Worker, ticket: Ticket) -> tuple[Job, Results]:
@@ -353,6 +381,16 @@ class Dispatcher:
         delay = retry_delay(job.attempts)
         return after_loss(job, max_attempts=self._max_attempts, moment=now(), error=job_error(error), delay=delay)
 
+    async def _record(self, ticket: Ticket, outcome: Job, results: Results) -> None:
+        """Write down a job that ended before anything of it was written: one commit tells it all."""
+        try:
+            inserted = await self._store.insert(outcome)
+        except StoreError as error:
+            self._end(ticket, error)
+            return
+        ticket.task = ticket.run = None
+        self._ended(ticket, inserted.job, results)
+
     async def _settle(self, ticket: Ticket, outcome: Job, results: Results) -> None:
         """Write down how the run ended, as long as it takes; where the lease is lost, nothing is written."""
         while True:
@@ -365,7 +403,6 @@ class Dispatcher:
                     return
                 await asyncio.sleep(SETTLE_PAUSE_SECONDS)
         ticket.task = ticket.run = None
-        ticket.interrupted = False
         if not written:
             logger.warning("job %s: its lease was lost; what this run made is dropped", outcome.id)
             current = await self._store.get(outcome.id)
@@ -374,10 +411,15 @@ class Dispatcher:
                 if current.status.is_final:
                     self._finish(current)
             return
-        ticket.job = replace(outcome, position=ticket.job.position)
+        self._ended(ticket, replace(outcome, position=ticket.job.position), results)
+
+    def _ended(self, ticket: Ticket, outcome: Job, results: Results) -> None:
+        """A run's outcome is written down: tell it, or try again."""
+        ticket.job = outcome
+        ticket.interrupted = False
         if outcome.status.is_final:
             ticket.data = results.data
-            self._finish(ticket.job)
+            self._finish(outcome)
             return
         self._events.status(ticket.job)
         self._waiting += 1
@@ -412,7 +454,9 @@ class Dispatcher:
                 logger.warning("leases cannot be looked after: %s", error)
 
     async def _renew(self) -> None:
-        held = {ticket.job.id: ticket for ticket in self._tickets.values() if ticket.task is not None}
+        held = {
+            ticket.job.id: ticket for ticket in self._tickets.values() if ticket.task is not None and not ticket.timer
+        }
         if not held:
             return
         renewal = await self._store.renew(

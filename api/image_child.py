@@ -13,7 +13,7 @@ import json
 import struct
 import sys
 import warnings
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MEMORY_BYTES = 1 << 30  # address space of this process
@@ -94,6 +94,8 @@ def recode(data: bytes, *, max_pixels: int, max_side: int) -> tuple[dict[str, An
                 raise Refused("too-large", f"{frames} frames of {width} x {height} are too much")
             if picture.format == "PNG":
                 Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # every chunk's checksum; load() skips some
+            if picture.format == "TIFF" and not pages_end(data):
+                raise Refused("damaged", "its list of pages never ends")
             picture.seek(0)
             picture.load()
             form = str(picture.format)
@@ -107,6 +109,20 @@ def recode(data: bytes, *, max_pixels: int, max_side: int) -> tuple[dict[str, An
             raise Refused("damaged", _why_not("damaged")) from error
     answer = {"width": flat.width, "height": flat.height, "frames": frames, "format": form, "mode": flat.mode}
     return answer, out.getvalue()
+
+
+def pages_end(data: bytes) -> bool:
+    """Whether the chain of a TIFF's directories comes to its end (Pillow takes a loop for one)."""
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    seen: set[int] = set()
+    place = int.from_bytes(data[4:8], order)
+    while place:
+        if place in seen or place + 2 > len(data) or len(seen) > MAX_FRAMES:
+            return False
+        seen.add(place)
+        after = place + 2 + 12 * int.from_bytes(data[place : place + 2], order)
+        place = int.from_bytes(data[after : after + 4], order)
+    return True
 
 
 def eight_bit(picture: Any) -> Any:
