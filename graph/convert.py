@@ -10,14 +10,15 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 
 from .canvas import UNSET, Canvas, CanvasNode, Widget
 from .errors import ConversionError
 from .jsontext import JSON
 from .loading import load
 from .prompt import Link, Prompt, PromptNode
-from .replacements import SAVERS, dynamic_prompt, replace_names
-from .resolution import Place, expand, resolve_input
+from .replacements import SAVERS, Names, dynamic_prompt
+from .resolution import Place, Resolver, expand
 from .schemas import NodeSchemas
 from .virtual import apply_primitives
 from .workflow import Workflow
@@ -51,6 +52,7 @@ class _Writer:
         self.now = datetime.now().astimezone()
         self.modern = schemas.modern
         self.places = list(expand(root, modern=self.modern))
+        self.resolver = Resolver(root, modern=self.modern)
         self.unknown: dict[str, str] = {}
 
     def write(self) -> Prompt:
@@ -65,8 +67,13 @@ class _Writer:
             if node.schema is None and not node.complete:
                 self.unknown.setdefault(node.type, place.id)
                 continue
-            real[place.id] = node
-            nodes[place.id] = self._inputs(place)
+            node_id = place.id
+            if node_id in real:
+                raise ConversionError(
+                    "its id is that of another node once subgraphs are expanded", node_id=node_id, path=node.saved.path
+                )
+            real[node_id] = node
+            nodes[node_id] = self._inputs(place)
         if self.unknown:
             raise _unknown_classes(self.unknown)
         return Prompt(
@@ -77,6 +84,10 @@ class _Writer:
                 for node_id, inputs in nodes.items()
             }
         )
+
+    @cached_property
+    def _names(self) -> Names:
+        return Names(place.node for place in self.places)
 
     def _canvases(self) -> list[Canvas]:
         found: dict[int, Canvas] = {id(self.root): self.root}
@@ -93,7 +104,7 @@ class _Writer:
         for index, socket in enumerate(node.inputs):
             if socket.link is None:
                 continue
-            found = resolve_input(place, index, self.root, modern=self.modern)
+            found = self.resolver.source(place, index)
             if isinstance(found, Widget):
                 if found.value is not UNSET:
                     inputs[socket.name] = _boxed(found, found.value)
@@ -112,7 +123,7 @@ class _Writer:
         if widget.spec is not None and widget.spec.options.get("dynamicPrompts") is True:
             return dynamic_prompt(value, self.source)
         if widget.name == "filename_prefix" and node.type in SAVERS:
-            return replace_names(value, (place.node for place in self.places), self.now)
+            return self._names.replaced(value, self.now) if "%" in value else value
         return value
 
 

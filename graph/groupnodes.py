@@ -4,8 +4,8 @@
 ``workflow>NAME`` (``workflow/NAME`` before 2025) is one folded copy. It shows the inner nodes' free inputs, outputs and
 widgets under names of its own, and its saved values go by those. Source: ``groupNode.ts``.
 
-Front ends of 2026 unpack group nodes into subgraphs as they open a file and lose wires, modes and the order of values on
-the way (seen with 1.49.6 on files of 1.27.10). They are read here as the front ends read them that wrote them.
+Front ends of 2026 unpack group nodes into subgraphs as they open a file and lose wires, modes and the order of values
+on the way (seen with 1.49.6 on files of 1.27.10). They are read here as the front ends read them that wrote them.
 """
 
 from __future__ import annotations
@@ -57,6 +57,14 @@ def read_group(class_type: str, data: dict[str, Any], schemas: NodeSchemas) -> G
     return _Reader(class_type, data, schemas).read()
 
 
+def _listed(value: JSON) -> list[JSON]:
+    return value if isinstance(value, list) else []
+
+
+def _is_pair(raw: list[JSON]) -> bool:
+    return len(raw) >= 2 and all(type(part) is int for part in raw[:2])
+
+
 class _Reader:
     """Goes through the inner nodes in their order, as the editor does: names depend on what came before."""
 
@@ -71,11 +79,11 @@ class _Reader:
             for index, raw in enumerate(data["nodes"])
             if isinstance(raw, dict)
         ]
-        self.links = [link for raw in data.get("links") or () if (link := self._link(raw)) is not None]
+        self.links = [link for raw in _listed(data.get("links")) if (link := self._link(raw)) is not None]
         self.fed = {(link[2], link[3]): link for link in self.links}
         self.feeding = {(link[0], link[1]) for link in self.links}
         self.external = {
-            (raw[0], raw[1]) for raw in data.get("external") or () if isinstance(raw, list) and len(raw) >= 2
+            (raw[0], raw[1]) for raw in _listed(data.get("external")) if isinstance(raw, list) and _is_pair(raw)
         }
         self.inputs: list[InputSpec] = []
         self.outputs: list[OutputSpec] = []

@@ -21,6 +21,9 @@ from .virtual import furnish_primitives, is_virtual
 from .widgets import furnish, grow_for
 from .workflow import Subgraph, Workflow, WorkflowLink, WorkflowNode
 
+MAX_UNFOLDED = 10_000
+"""Nodes inside group nodes, copies counted."""
+
 MAX_NESTING = 100
 """Levels of subgraphs in subgraphs; the editor itself stops at 1,000, people at 4."""
 
@@ -169,6 +172,8 @@ class _Loader:
         group = self.groups.get(node.type)
         if group is not None:
             inner = Canvas(id=node.type, name=node.type, path=node.saved.path)
+            if sum(len(canvas.nodes) for canvas in self.unfolded) + len(group.nodes) > MAX_UNFOLDED:
+                raise ConversionError(f"its group nodes hold more than {MAX_UNFOLDED} nodes")
             self.fill(inner, group.nodes, ())
             unfold(node, group, inner)
             self.unfolded.append(inner)

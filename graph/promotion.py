@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .canvas import UNSET, BoundarySlot, Canvas, CanvasNode, Socket, Widget, Wire, fits
+from .errors import ConversionError
 from .jsontext import JSON
 from .workflow import SUBGRAPH_INPUT
+
+MAX_PROXIES = 1000
+"""Entries of one instance's ``proxyWidgets``; people have a few dozen."""
 
 _PREFIX = re.compile(r"\s*(\d+)\s*:\s*(.+)")
 _PREVIEWS = frozenset({"player", "IMAGECOMPARE", "PREVIEW_3D", "PREVIEW_3D_ANIMATION"})
@@ -127,6 +131,10 @@ def _entries(node: CanvasNode) -> list[_Entry]:
     for item in listed:  # one entry of another form and the editor drops the whole list
         if not isinstance(item, list) or len(item) not in (2, 3) or not all(isinstance(part, str) for part in item):
             return []
+    if len(listed) > MAX_PROXIES:
+        raise ConversionError(
+            f"lists {len(listed)} proxied widgets, the limit is {MAX_PROXIES}", node_id=node.id, path=node.saved.path
+        )
     saved = node.saved.widgets_values
     values: Sequence[JSON] = saved if isinstance(saved, list) else ()
     entries = []
@@ -135,7 +143,7 @@ def _entries(node: CanvasNode) -> list[_Entry]:
         through = item[2] if len(item) == 3 else None
         name = item[1]
         if not _resolves(node, item[0], name):
-            while (match := _PREFIX.fullmatch(name)) is not None:
+            while len(name) < 1000 and (match := _PREFIX.fullmatch(name)) is not None:
                 through, name = match[1], match[2]
         entries.append(_Entry(item[0], name, through, value))
     return entries

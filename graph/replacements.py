@@ -10,10 +10,13 @@ from datetime import datetime
 from .canvas import UNSET, CanvasNode
 from .jsontext import JSON
 
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n\r\u2028\u2029]*", re.DOTALL)
+_LINE_END = re.compile("[\n\r\u2028\u2029]")
 _PLACEHOLDER = re.compile(r"%([^%]+)%")
 _UNSAFE = re.compile(r"[/?<>\\:*|\"\x00-\x1f\x7f]")
 _DATE_PART = re.compile(r"d{1,2}|M{1,2}|h{1,2}|m{1,2}|s{1,2}|yyyy|yy")
+
+MAX_CHARACTERS = 1_000_000
+"""Characters looked at while choices are resolved, nested ones again and again; longer texts are left as they are."""
 
 MAX_CHOICES_DEPTH = 50
 """Choices in choices; deeper ones are left as they are written."""
@@ -59,6 +62,33 @@ def dynamic_prompt(text: str, source: random.Random | None) -> str:
         return text
 
 
+def without_comments(text: str) -> str:
+    """A text without ``/* … */`` and ``// …`` to the end of the line; an opened comment that never ends stays."""
+    if "/*" not in text and "//" not in text:
+        return text
+    parts: list[str] = []
+    index = 0
+    closable = True
+    while (slash := text.find("/", index)) != -1 and slash + 1 < len(text):
+        following = text[slash + 1]
+        end = -1
+        if following == "/":
+            found = _LINE_END.search(text, slash)
+            end = len(text) if found is None else found.start()
+        elif following == "*" and closable:
+            close = text.find("*/", slash + 2)
+            closable = close != -1
+            end = close + 2 if closable else -1
+        if end == -1:
+            parts.append(text[index : slash + 1])
+            index = slash + 1
+        else:
+            parts.append(text[index:slash])
+            index = end
+    parts.append(text[index:])
+    return "".join(parts)
+
+
 class _OpenChoiceError(Exception):
     """A choice was met and there is nothing to choose by."""
 
@@ -68,11 +98,15 @@ class _Choices:
 
     def __init__(self, source: random.Random | None) -> None:
         self.source = source
+        self.budget = MAX_CHARACTERS
 
     def resolve(self, text: str, depth: int) -> str:
         if depth > MAX_CHOICES_DEPTH:
             raise _OpenChoiceError
-        text = _COMMENT.sub("", text)
+        self.budget -= len(text)
+        if self.budget < 0:
+            raise _OpenChoiceError
+        text = without_comments(text)
         parts: list[str] = []
         index = 0
         while index < len(text):
@@ -122,25 +156,33 @@ def _options(text: str, index: int) -> tuple[list[str], int]:
     return options, index
 
 
-def replace_names(text: str, nodes: Iterable[CanvasNode], now: datetime) -> str:
-    """A file name with ``%date:…%`` as the local time and ``%Node.widget%`` as that widget's value.
+class Names:
+    """The nodes that ``%Node.widget%`` can name: by their "Node name for S&R" property, else by their title."""
 
-    A node is named by its "Node name for S&R" property, else by its title. What names nothing stays as it is written.
-    """
-    if "%" not in text:
-        return text
-    listed = list(nodes)
+    def __init__(self, nodes: Iterable[CanvasNode]) -> None:
+        self._by_property: dict[str, CanvasNode] = {}
+        self._by_title: dict[str, CanvasNode] = {}
+        for node in nodes:
+            name = node.properties.get("Node name for S&R")
+            if isinstance(name, str):
+                self._by_property.setdefault(name, node)
+            self._by_title.setdefault(node.title, node)
 
-    def value_of(match: re.Match[str]) -> str:
-        parts = match[1].split(".")
-        if len(parts) != 2:
-            return format_date(parts[0][5:], now) if parts[0].startswith("date:") else match[0]
-        found = [n for n in listed if n.properties.get("Node name for S&R") == parts[0]]
-        found = found or [n for n in listed if n.title == parts[0]]
-        widget = found[0].widget(parts[1]) if found else None
-        return match[0] if widget is None else _UNSAFE.sub("_", _text(widget.value))
+    def replaced(self, text: str, now: datetime) -> str:
+        """A file name with ``%date:…%`` as the local time and ``%Node.widget%`` as that widget's value.
 
-    return _PLACEHOLDER.sub(value_of, text)
+        What names nothing stays as it is written.
+        """
+
+        def value_of(match: re.Match[str]) -> str:
+            parts = match[1].split(".")
+            if len(parts) != 2:
+                return format_date(parts[0][5:], now) if parts[0].startswith("date:") else match[0]
+            node = self._by_property.get(parts[0]) or self._by_title.get(parts[0])
+            widget = node.widget(parts[1]) if node is not None else None
+            return match[0] if widget is None else _UNSAFE.sub("_", _text(widget.value))
+
+        return _PLACEHOLDER.sub(value_of, text)
 
 
 def format_date(pattern: str, now: datetime) -> str:

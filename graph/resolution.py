@@ -89,29 +89,39 @@ def execution_order(canvas: Canvas) -> list[CanvasNode]:
     return ordered
 
 
-def resolve_input(place: Place, index: int, root: Canvas, *, modern: bool) -> Link | Widget | None:
-    """What input `index` of a node gets: another node's output, a promoted widget, or nothing.
+class Resolver:
+    """Follows links backwards. Answers are kept, so that a long chain with many ends is walked once."""
 
-    Raises:
-        ConversionError: the links form a circle, or lead to a node or link that the file does not have.
-    """
-    visited: set[tuple[str, bool, int]] = set()
-    kind: str | None = None
-    backwards = True  # at an input, going to what feeds it; else at an output, going to what makes it
-    while True:
-        step = (place.id, backwards, index)
-        if step in visited:
-            raise _circle(place)
-        visited.add(step)
-        if backwards:
-            found: _Step | Link | Widget | None = _step_back(place, index, kind)
-        elif modern and place.node.muted:
-            return None  # so that a widget keeps its own value; older front ends followed the link and lost both
-        else:
-            found = _step_through(place, index, kind or "*", root)
-        if found is None or isinstance(found, Link | Widget):
-            return found
-        place, index, backwards, kind = found
+    def __init__(self, root: Canvas, *, modern: bool) -> None:
+        self.root = root
+        self.modern = modern
+        self._known: dict[tuple[str, bool, int, str | None], Link | Widget | None] = {}
+
+    def source(self, place: Place, index: int) -> Link | Widget | None:
+        """What input `index` of a node gets: another node's output, a promoted widget, or nothing.
+
+        Raises:
+            ConversionError: the links form a circle, or lead to a node or link that the file does not have.
+        """
+        found: _Step | Link | Widget | None = (place, index, True, None)
+        walked: dict[tuple[str, bool, int, str | None], None] = {}
+        while isinstance(found, tuple) and not isinstance(found, Link):
+            place, index, backwards, kind = found
+            step = (place.id, backwards, index, kind)
+            if step in walked:
+                raise _circle(place)
+            if step in self._known:
+                found = self._known[step]
+                break
+            walked[step] = None
+            if backwards:
+                found = _step_back(place, index, kind)
+            elif self.modern and place.node.muted:
+                found = None  # a widget then keeps its own value; older front ends followed the link and lost both
+            else:
+                found = _step_through(place, index, kind or "*", self.root)
+        self._known.update(dict.fromkeys(walked, found))
+        return found
 
 
 _Step = tuple[Place, int, bool, str | None]
@@ -129,6 +139,8 @@ def _step_back(place: Place, index: int, kind: str | None) -> _Step | Widget | N
     wire = canvas.wires.get(socket.link)
     if wire is None:
         raise _broken(place, socket.name, f"it is wired to link {socket.link}, which the file does not have")
+    if wire.target_id != node.id:
+        raise _broken(place, socket.name, f"link {wire.id}, by the file's list of links, goes to node {wire.target_id}")
     if place.instances and wire.from_boundary:
         instance = place.instances[-1]
         if wire.origin_slot >= len(instance.inputs):

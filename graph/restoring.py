@@ -136,7 +136,7 @@ def fits_widget(widget: Widget, value: JSON) -> bool:
     kind = widget.kind
     if kind in {"INT", "FLOAT"}:
         if isinstance(value, str):
-            return _NUMBER.fullmatch(value) is not None
+            return len(value) < 400 and _NUMBER.fullmatch(value) is not None
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "BOOLEAN":
         return isinstance(value, bool | int | str)

@@ -145,14 +145,14 @@ def rounded(spec: InputSpec | None, value: JSON) -> JSON:
         return value
     if spec.type == "INT":
         step = spec.step or 1
-        if step == 1:
+        if step == 1 or abs(value) >= 1e15:
             return value if isinstance(value, int) else math.floor(value + 0.5)
         low = spec.minimum or 0
         offset = math.fmod(low, step)
         result = math.floor((value - offset) / step + 0.5) * step + offset
         return int(result) if float(result).is_integer() else result
-    if spec.type == "FLOAT":
-        step = spec.step or 0.5
+    if spec.type == "FLOAT" and abs(value) < 1e15:
+        step = spec.step if spec.step and spec.step > 0 else 0.5
         precision = max(0, -math.floor(math.log10(step)))
         given = spec.options.get("round")
         grain = given if isinstance(given, int | float) and given else 10.0**-precision if precision else None
@@ -160,7 +160,7 @@ def rounded(spec: InputSpec | None, value: JSON) -> JSON:
             return value
         # Half away from zero on the exact binary value, as JavaScript's toFixed; Python's round goes to the even digit.
         exact = Decimal(math.floor(value / grain + 0.5) * grain)
-        result = float(exact.quantize(Decimal(1).scaleb(-precision), rounding=ROUND_HALF_UP))
+        result = float(exact.quantize(Decimal(1).scaleb(-min(precision, 12)), rounding=ROUND_HALF_UP))
         low = spec.minimum if spec.minimum is not None else 0
         high = spec.maximum if spec.maximum is not None else 2048
         return min(max(result, low), high)

@@ -6,7 +6,6 @@ extensions in ``extensions/core``), read in the releases 1.27.10 (ComfyUI 0.3.64
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from .canvas import UNSET, Autogrow, CanvasNode, Outlet, Socket, Widget
@@ -23,7 +22,6 @@ _ADDED_TYPES = frozenset({"IMAGEUPLOAD", "AUDIOUPLOAD", "AUDIO_UI", "LOAD_3D_ADV
 _AUDIO_PLAYERS = frozenset(
     {"LoadAudio", "SaveAudio", "PreviewAudio", "SaveAudioMP3", "SaveAudioOpus", "SaveAudioAdvanced"}
 )
-_ORDINAL = re.compile(r"\d+$")
 
 
 def furnish(node: CanvasNode, schema: NodeSchema) -> None:
@@ -260,10 +258,11 @@ def _add_autogrow(node: CanvasNode, spec: InputSpec) -> None:
     members = tuple(
         (name, raw, required)
         for section, required in (("required", True), ("optional", False))
-        for name, raw in (inner.get(section) or {}).items()
+        for part in (inner.get(section),)
+        for name, raw in (part.items() if isinstance(part, dict) else ())
     )
     names = template.get("names")
-    names = tuple(names) if isinstance(names, list) and names else None
+    names = tuple(str(name) for name in names) if isinstance(names, list) and names else None
     minimum, maximum = template.get("min", 1), template.get("max", 100)
     prefix = template.get("prefix")
     node.groups[spec.name] = Autogrow(
@@ -336,8 +335,8 @@ def grow_for(node: CanvasNode, socket: Socket, *, wired: bool) -> None:
     if group.names is not None:
         ordinal = group.names.index(name) if name in group.names else None
     else:
-        found = _ORDINAL.search(name)
-        ordinal = int(found[0]) if found and len(found[0]) < 6 else None
+        digits = name[len(name.rstrip("0123456789")) :]
+        ordinal = int(digits) if digits and len(digits) < 6 else None
     if ordinal is not None and group.members:
         _grow(node, ordinal + 1, group_name)
 

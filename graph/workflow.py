@@ -18,6 +18,7 @@ from .jsontext import JSON, parse_json, short
 
 MAX_NODES = 50_000  # of one graph; the largest official template has about 250
 MAX_LINKS = 200_000  # of one graph
+MAX_SLOTS = 5_000  # inputs of one node or one subgraph
 
 SUBGRAPH_INPUT = "-10"  # the node id that links inside a subgraph give for the subgraph's own inputs
 SUBGRAPH_OUTPUT = "-20"
@@ -253,6 +254,8 @@ def parse_node(raw: JSON, path: str) -> WorkflowNode:
 def _inputs(listed: JSON, path: str) -> tuple[NodeInput, ...]:
     if not isinstance(listed, list):
         raise _wrong(f"must be a list, not {_kind(listed)}", f"{path}.inputs")
+    if len(listed) > MAX_SLOTS:
+        raise _wrong(f"has {len(listed)} inputs, the limit is {MAX_SLOTS}", f"{path}.inputs")
     found = []
     for index, raw in enumerate(listed):
         if not isinstance(raw, dict):
@@ -292,6 +295,8 @@ def _subgraph_slots(listed: JSON, path: str) -> tuple[SubgraphSlot, ...]:
         return ()
     if not isinstance(listed, list):
         raise _wrong(f"must be a list, not {_kind(listed)}", path)
+    if len(listed) > MAX_SLOTS:
+        raise _wrong(f"has {len(listed)} entries, the limit is {MAX_SLOTS}", path)
     found = []
     for index, raw in enumerate(listed):
         raw = _object(raw, f"{path}[{index}]")
