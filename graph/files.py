@@ -108,7 +108,7 @@ def file_name_fault(name: JSON) -> str | None:
     if annotation and annotation[1] != "input":
         return f"{short(name)} is not in the input folder; copy the file there"
     plain = plain_file_name(name)
-    if not plain:
+    if not plain.strip():
         return "names no file"
     fault = _path_fault(plain)
     if fault is None and plain.endswith("/"):
