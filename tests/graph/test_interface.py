@@ -21,14 +21,24 @@ from comfy_atelier.graph.interface_names import Names, identifier, title_name
 
 PROMPT = Parameter(name="prompt", type=ParameterType.TEXT, target=InputRef("6", "text"), default="", multiline=True)
 SEED = Parameter(
-    name="seed", type=ParameterType.INTEGER, target=InputRef("3", "seed"), default=0, minimum=0, maximum=MAX_SEED,
+    name="seed",
+    type=ParameterType.INTEGER,
+    target=InputRef("3", "seed"),
+    default=0,
+    minimum=0,
+    maximum=MAX_SEED,
     also=(InputRef("57:8", "noise_seed"),),
-)  # fmt: skip
+)
 IMAGE = Parameter(name="image", type=ParameterType.IMAGE, target=InputRef("1", "image"), default="x.png", required=True)
 SAMPLER = Parameter(
-    name="sampler", type=ParameterType.CHOICE, target=InputRef("3", "sampler_name"), default="euler",
-    choices=("euler", "ddim"), title="KSampler", description="How noise goes.",
-)  # fmt: skip
+    name="sampler",
+    type=ParameterType.CHOICE,
+    target=InputRef("3", "sampler_name"),
+    default="euler",
+    choices=("euler", "ddim"),
+    title="KSampler",
+    description="How noise goes.",
+)
 WHOLE = Interface(
     parameters=(PROMPT, SEED, IMAGE, SAMPLER),
     outputs=(Output(name="image", type=OutputType.IMAGE, node="9", title="Result"),),
@@ -40,9 +50,15 @@ WHOLE = Interface(
 def test_json_goes_both_ways() -> None:
     assert Interface.from_json(json.loads(json.dumps(WHOLE.to_json()))) == WHOLE
     assert WHOLE.to_json()["parameters"][1] == {
-        "name": "seed", "type": "integer", "node": "3", "input": "seed", "default": 0, "minimum": 0, "maximum": MAX_SEED,
+        "name": "seed",
+        "type": "integer",
+        "node": "3",
+        "input": "seed",
+        "default": 0,
+        "minimum": 0,
+        "maximum": MAX_SEED,
         "also": [{"node": "57:8", "input": "noise_seed"}],
-    }  # fmt: skip
+    }
 
 
 def test_json_schema() -> None:
@@ -53,8 +69,11 @@ def test_json_schema() -> None:
     assert schema["properties"]["seed"] == {"type": "integer", "minimum": 0, "maximum": 2**64 - 1, "default": 0}
     assert schema["properties"]["image"] == {"type": "string", "format": "binary"}
     assert schema["properties"]["sampler"] == {
-        "enum": ["euler", "ddim"], "default": "euler", "title": "KSampler", "description": "How noise goes.",
-    }  # fmt: skip
+        "enum": ["euler", "ddim"],
+        "default": "euler",
+        "title": "KSampler",
+        "description": "How noise goes.",
+    }
 
 
 @pytest.mark.parametrize(

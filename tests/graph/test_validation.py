@@ -112,10 +112,15 @@ def test_a_choice_of_files_is_the_servers_to_judge(schemas: NodeSchemas) -> None
 def test_dynamic_inputs(schemas: NodeSchemas) -> None:
     good = pictures() | {
         "3": node("BatchImagesNode", **{"images.image0": ["1", 0], "images.image1": ["1", 0]}),
-        "4": node("ResizeImageMaskNode", input=["3", 0], resize_type="scale by multiplier", scale_method="area",
-                  **{"resize_type.multiplier": 2}),
+        "4": node(
+            "ResizeImageMaskNode",
+            input=["3", 0],
+            resize_type="scale by multiplier",
+            scale_method="area",
+            **{"resize_type.multiplier": 2},
+        ),
         "5": node("PreviewImage", images=["4", 0]),
-    }  # fmt: skip
+    }
     check(good, schemas)
     for name, value, says in (
         ("resize_type", "by magic", "is none of"),
