@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,8 +64,12 @@ def serve(
     port: int = 8000,
     engine_config: EngineConfig | None = None,
     settings: Settings | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a bundle until a signal ends it.
+
+    Args:
+        announce: called with the service's address once it listens there.
 
     Raises:
         PortInUse: the address cannot be listened on.
@@ -79,6 +84,9 @@ def serve(
     try:
         settings = settings if settings is not None else Settings()
         service = Service(bundle, settings=settings, engine=_factory(engine_config))
+        if announce is not None:
+            name, number = sock.getsockname()[:2]
+            announce(f"http://{f'[{name}]' if ':' in name else name}:{number}")
         with contextlib.suppress(KeyboardInterrupt):
             config = uvicorn.Config(
                 service.app,

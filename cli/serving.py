@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import UsageError, command, emit, progress, say
+from .console import UsageError, command, console, emit, progress, say
 from .options import (
     ComfyUIOption,
     ComfyUIPythonOption,
@@ -100,7 +101,24 @@ def register(app: typer.Typer) -> None:
         overrides: dict[str, Any] = {"workers": workers}
         if data_dir is not None:
             overrides["data_dir"] = data_dir
-        serve(bundle, host=host, port=port, engine_config=config, settings=Settings(**overrides))
+        logging.basicConfig(
+            level=logging.INFO if console.verbose else logging.WARNING, format="%(asctime)s %(name)s %(message)s"
+        )
+
+        def announce(url: str) -> None:
+            say(f"{bundle.name} at {url} on {engine_words(config)}; documentation at {url}/docs; Ctrl+C ends it")
+
+        serve(bundle, host=host, port=port, engine_config=config, settings=Settings(**overrides), announce=announce)
+
+
+def engine_words(config: EngineConfig) -> str:
+    """Which engine a configuration means, for people."""
+    from ..engines.select import engine_kind
+
+    kind = engine_kind(config)
+    if kind == "embedded":
+        return "the embedded engine"
+    return f"the ComfyUI at {config.comfyui}" if kind == "remote" else f"a ComfyUI started from {config.comfyui}"
 
 
 async def _run(

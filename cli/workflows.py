@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
         a guess.
         """
         from ..graph import NodeSchemas, read_document
+        from ..packer.bundle import Bundle, is_bundle
 
         if output is not None and stdout:
             raise UsageError("--output and --stdout contradict each other; leave one out")
@@ -50,7 +51,10 @@ def register(app: typer.Typer) -> None:
             raise UsageError("node schemas given twice; leave out --schemas or the second argument")
         known = load_schemas(comfyui, schemas or object_info) or NodeSchemas.builtin()
         seed = False if dynamic_prompts is None else dynamic_prompts
-        prompt = read_document(workflow).to_prompt(known, resolve_dynamic_prompts=seed)
+        if workflow != "-" and is_bundle(Path(workflow)):
+            prompt = Bundle.open(workflow, schemas=known).prompt
+        else:
+            prompt = read_document(workflow).to_prompt(known, resolve_dynamic_prompts=seed)
         text = json.dumps(prompt.to_json(), indent=2, ensure_ascii=False)
         if output is None:
             typer.echo(text)
