@@ -18,9 +18,9 @@ from .jsontext import JSON
 from .loading import load
 from .prompt import Link, Prompt, PromptNode
 from .replacements import SAVERS, Names, dynamic_prompt
-from .resolution import Place, Resolver, expand
+from .resolution import Place, Resolver, class_name, expand
 from .schemas import NodeSchemas
-from .virtual import apply_primitives
+from .virtual import BROADCASTERS, apply_primitives
 from .workflow import Workflow
 
 
@@ -54,6 +54,7 @@ class _Writer:
         self.places = list(expand(root, modern=self.modern))
         self.resolver = Resolver(root, modern=self.modern)
         self.unknown: dict[str, str] = {}
+        self.blocked: dict[tuple[str, str], Place] = {}
 
     def write(self) -> Prompt:
         for canvas in self._canvases():
@@ -64,6 +65,13 @@ class _Writer:
             node = place.node
             if node.virtual or node.muted or node.bypassed:
                 continue
+            if node.type in BROADCASTERS:
+                raise ConversionError(
+                    "it adds wires by rules that only its own script in the browser knows",
+                    node_id=place.id,
+                    class_type=node.type,
+                    remedy="in the editor, convert its wires to real links (its menu has that), and save",
+                )
             if node.schema is None and not node.complete:
                 self.unknown.setdefault(node.type, place.id)
                 continue
@@ -76,7 +84,7 @@ class _Writer:
             nodes[node_id] = self._inputs(place)
         if self.unknown:
             raise _unknown_classes(self.unknown)
-        return Prompt(
+        prompt = Prompt(
             nodes={
                 node_id: PromptNode(
                     class_type=real[node_id].type, inputs=_without_dangling(inputs, nodes), title=real[node_id].title
@@ -84,6 +92,35 @@ class _Writer:
                 for node_id, inputs in nodes.items()
             }
         )
+        self._refuse_blocked(prompt, real)
+        return prompt
+
+    def _refuse_blocked(self, prompt: Prompt, real: Mapping[str, CanvasNode]) -> None:
+        """Stop where a bypass leaves a node without what it needs, if any output depends on that node.
+
+        The editor sends such a prompt and the server refuses it; in parts that no output needs nobody minds.
+        """
+        if not self.blocked:
+            return
+        reached = {node_id for node_id, node in real.items() if node.schema is None or node.schema.output_node}
+        stack = list(reached)
+        while stack:
+            for _, link in prompt.nodes[stack.pop()].links:
+                if link.node not in reached:
+                    reached.add(link.node)
+                    stack.append(link.node)
+        for (node_id, name), place in self.blocked.items():
+            schema = real[node_id].schema
+            spec = schema.input(name) if schema is not None else None
+            if node_id in reached and spec is not None and spec.required and name not in prompt.nodes[node_id].inputs:
+                raise ConversionError(
+                    f"it is required and comes through bypassed node {place.id} ({class_name(place.node)}), "
+                    f"which has no input of type {spec.type} to pass on",
+                    node_id=node_id,
+                    class_type=real[node_id].type,
+                    input_name=name,
+                    remedy="wire it to something else, or make that node active again",
+                )
 
     @cached_property
     def _names(self) -> Names:
@@ -110,6 +147,8 @@ class _Writer:
                     inputs[socket.name] = _boxed(found, found.value)
             elif found is not None:
                 inputs[socket.name] = found
+            elif (bypassed := self.resolver.blocked(place, index)) is not None:
+                self.blocked[place.id, socket.name] = bypassed
         return inputs
 
     def _value(self, node: CanvasNode, widget: Widget) -> JSON:

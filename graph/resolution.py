@@ -96,6 +96,11 @@ class Resolver:
         self.root = root
         self.modern = modern
         self._known: dict[tuple[str, bool, int, str | None], Link | Widget | None] = {}
+        self._blocked: dict[tuple[str, bool, int, str | None], Place] = {}
+
+    def blocked(self, place: Place, index: int) -> Place | None:
+        """The bypassed node at which the way back from an input ends, for want of an input of a fitting type."""
+        return self._blocked.get((place.id, True, index, None))
 
     def source(self, place: Place, index: int) -> Link | Widget | None:
         """What input `index` of a node gets: another node's output, a promoted widget, or nothing.
@@ -110,16 +115,20 @@ class Resolver:
             step = (place.id, backwards, index, kind)
             if step in walked:
                 raise _circle(place)
+            walked[step] = None
             if step in self._known:
                 found = self._known[step]
+                if step in self._blocked:
+                    self._blocked.update(dict.fromkeys(walked, self._blocked[step]))
                 break
-            walked[step] = None
             if backwards:
                 found = _step_back(place, index, kind)
             elif self.modern and place.node.muted:
                 found = None  # a widget then keeps its own value; older front ends followed the link and lost both
             else:
                 found = _step_through(place, index, kind or "*", self.root)
+                if found is None and place.node.bypassed:
+                    self._blocked.update(dict.fromkeys(walked, place))
         self._known.update(dict.fromkeys(walked, found))
         return found
 
@@ -219,7 +228,7 @@ def _broken(place: Place, input_name: str | None, message: str) -> ConversionErr
     return ConversionError(
         message,
         node_id=place.id,
-        class_type=_class_name(place.node),
+        class_type=class_name(place.node),
         input_name=input_name,
         path=place.node.saved.path,
         remedy="open the workflow in the editor, wire it anew and save it",
@@ -230,11 +239,12 @@ def _circle(place: Place) -> ConversionError:
     return ConversionError(
         "its links form a circle",
         node_id=place.id,
-        class_type=_class_name(place.node),
+        class_type=class_name(place.node),
         path=place.node.saved.path,
         remedy="cut one of these wires",
     )
 
 
-def _class_name(node: CanvasNode) -> str:
+def class_name(node: CanvasNode) -> str:
+    """What a node is, for messages."""
     return node.type if node.definition is None else f"subgraph {node.definition.name!r}"

@@ -35,6 +35,19 @@ _SWITCHBOARDS = frozenset(
 _VIRTUAL = NOTES | PASS_THROUGH | SETTERS.keys() | GETTERS.keys() | _SWITCHBOARDS | {"PrimitiveNode"}
 
 
+BROADCASTERS = frozenset(
+    {
+        "Anything Everywhere",
+        "Anything Everywhere?",
+        "Anything Everywhere3",
+        "Anything Everywhere Triplet",
+        "Prompts Everywhere",
+        "Seed Everywhere",
+    }
+)
+"""cg-use-everywhere's nodes: their script adds wires as the browser queues, by rules that are not in the file."""
+
+
 def is_virtual(class_type: str) -> bool:
     """Whether nodes of this class never reach a server."""
     return class_type in _VIRTUAL
