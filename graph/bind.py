@@ -109,6 +109,10 @@ def _output_names(interface: Interface) -> dict[str, str]:
     return names
 
 
+# Required inputs that only a browser fills in; a server checks that they are there and ignores what they hold.
+_BROWSER_INPUTS: Mapping[str, Mapping[str, JSON]] = {"ImageCompare": {"compare_view": {"__value__": ["", ""]}}}
+
+
 class _Binding:
     """One run of `bind`: the nodes of the result as they come about."""
 
@@ -138,7 +142,8 @@ class _Binding:
             elif node.class_type in OUTPUT_MARKERS:
                 nodes.update(self._savers(node_id, node, output_names.get(node_id, "output")))
             else:
-                nodes[node_id] = replace(node, inputs=self._inputs(node_id, node))
+                inputs = self._inputs(node_id, node)
+                nodes[node_id] = replace(node, inputs={**_BROWSER_INPUTS.get(node.class_type, {}), **inputs})
         return Bound(prompt=Prompt(nodes=nodes), files=self.files)
 
     def _inputs(self, node_id: str, node: PromptNode) -> dict[str, Link | JSON]:

@@ -61,7 +61,7 @@ class InputFileRef:
 
 
 def input_files(prompt: Prompt, schemas: NodeSchemas) -> tuple[InputFileRef, ...]:
-    """Every input file that the prompt reads by name, in the order of the file.
+    """Every file below the input folder that the prompt reads by name, in the order of the file.
 
     Raises:
         PromptError: a name that leads outside the input folder, with node and input.
@@ -69,7 +69,7 @@ def input_files(prompt: Prompt, schemas: NodeSchemas) -> tuple[InputFileRef, ...
     found = []
     for node_id, node in prompt.nodes.items():
         for name, kind, value in _readers(node, schemas):
-            if isinstance(value, Link) or value is None:
+            if isinstance(value, Link) or value is None or value == "" or _elsewhere(value):
                 continue
             reason = file_name_fault(value)
             if reason is not None:
@@ -78,14 +78,19 @@ def input_files(prompt: Prompt, schemas: NodeSchemas) -> tuple[InputFileRef, ...
     return tuple(found)
 
 
-def check_files(prompt: Prompt, schemas: NodeSchemas) -> None:
-    """Raise `PromptError`, naming node and input, where a prompt reads or writes outside the server's folders."""
+def check_files(prompt: Prompt, schemas: NodeSchemas, *, only_input: bool = False) -> None:
+    """Raise `PromptError`, naming node and input, where a prompt reads or writes outside the server's folders.
+
+    Args:
+        only_input: refuse ``x.png [output]`` and ``[temp]`` too. They lie in the server's folders, but a server that
+            runs the prompts of several callers must not show one the results of another.
+    """
     for node_id, node in prompt.nodes.items():
         for name, _, value in _readers(node, schemas):
             for literal in _literals(prompt, value):
-                if literal is None and _may_be_absent(node, name, schemas):
+                if literal in (None, "") and _may_be_absent(node, name, schemas):
                     continue
-                reason = file_name_fault(literal)
+                reason = file_name_fault(literal, only_input=only_input)
                 if reason is not None:
                     raise _fault(node_id, node, name, reason)
         for name, value in node.inputs.items():
@@ -96,16 +101,18 @@ def check_files(prompt: Prompt, schemas: NodeSchemas) -> None:
                         raise _fault(node_id, node, name, reason)
 
 
-def file_name_fault(name: JSON) -> str | None:
+def file_name_fault(name: JSON, *, only_input: bool = True) -> str | None:
     """Why ``name`` is no file below the input folder; None where it is one.
 
-    ``sub/x.png`` and ``x.png [input]`` are; ``../x``, ``/x``, ``C:x``, ``a\\b``, ``x [output]`` (another caller's
-    results), ``.`` and device names are not. The same answer whether such a file exists or not.
+    ``sub/x.png`` and ``x.png [input]`` are; ``../x``, ``/x``, ``C:x``, ``a\\b``, ``.`` and device names are not, and
+    ``x [output]`` and ``x [temp]`` only where not ``only_input``. The same answer whether such a file exists or not.
     """
     if not isinstance(name, str):
         return f"must be a file name, not {short(name)}"
     annotation = _ANNOTATION.search(name)
     if annotation and annotation[1] != "input":
+        if not only_input and annotation[1] in {"output", "temp"}:
+            return file_name_fault(name[: annotation.start()])
         return f"{short(name)} is not in the input folder; copy the file there"
     plain = plain_file_name(name)
     if not plain.strip():
@@ -196,7 +203,15 @@ def _literals(prompt: Prompt, value: Link | JSON) -> Iterator[JSON]:
 def _may_be_absent(node: PromptNode, name: str, schemas: NodeSchemas) -> bool:
     schema = schemas.get(node.class_type)
     spec = schema.input(name) if schema else None
-    return spec is not None and not spec.required
+    return spec is not None and (not spec.required or spec.type == "STRING")  # Painter's empty text: nothing is painted
+
+
+def _elsewhere(value: JSON) -> bool:
+    """Whether a name points into the server's own output or temporary folder: no file that can come along."""
+    annotation = _ANNOTATION.search(value) if isinstance(value, str) else None
+    return (
+        annotation is not None and annotation[1] in {"output", "temp"} and not file_name_fault(value, only_input=False)
+    )
 
 
 def _fault(node_id: str, node: PromptNode, name: str, reason: str) -> PromptError:

@@ -88,7 +88,7 @@ class Parameter:
             "node": self.target.node,
             "input": self.target.input,
         }
-        if not self.required:
+        if not self.required or self.default is not None:
             result["default"] = self.default
         optional = {
             "required": self.required,
@@ -101,8 +101,6 @@ class Parameter:
             "title": self.title,
             "also": [{"node": ref.node, "input": ref.input} for ref in self.also] or None,
         }
-        if self.required and self.default is not None:
-            optional["default"] = self.default
         return result | {
             key: value for key, value in optional.items() if value is not None and value is not False and value != ""
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .dynamic import COMBO as DYNAMIC_COMBO
-from .files import file_kind
+from .files import file_kind, file_name_fault
 from .interface import Parameter, ParameterType
 from .jsontext import JSON
 from .prompt import InputRef, Link, Prompt
@@ -43,7 +43,7 @@ def parameter_for(
         name=name,
         type=kind,
         target=ref,
-        default=_default(kind, value),
+        default=None if kind.is_file and file_name_fault(value) else _default(kind, value),
         required=kind.is_file,
         minimum=low if number else None,
         maximum=high if number else None,

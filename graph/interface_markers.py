@@ -153,7 +153,7 @@ def _ours(base: Parameter, node: PromptNode) -> Parameter:
 
 def _comfy_pack(base: Parameter, node: PromptNode) -> Parameter:
     if base.type.is_file:
-        return replace(base, required=True)
+        return replace(base, required=True, default=base.default or None)
     if node.class_type == "CPackInputInt":
         low, high = _number(node.inputs.get("min")), _number(node.inputs.get("max"))
         return replace(

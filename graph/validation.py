@@ -64,7 +64,7 @@ def check_prompt(prompt: Prompt, schemas: NodeSchemas) -> None:
     for node_id, node in prompt.nodes.items():
         for name, link in node.links:
             _check_slot(prompt, schemas, node_id, node, name, link)
-    check_files(prompt, schemas)
+    check_files(prompt, schemas, only_input=True)
     outputs = [node_id for node_id, node in prompt.nodes.items() if schemas[node.class_type].output_node]
     if not outputs:
         raise PromptError(

@@ -89,7 +89,7 @@ def test_names_that_lead_elsewhere(name: object, schemas: NodeSchemas) -> None:
     assert file_name_fault(name)
     if name is not None and not (isinstance(name, list) and len(name) == 2):
         with pytest.raises(PromptError, match=r"node 7 \(LoadImage\), input 'image'"):
-            check_files(prompt_of("LoadImage", image=name), schemas)
+            check_files(prompt_of("LoadImage", image=name), schemas, only_input=True)
 
 
 @pytest.mark.parametrize(
@@ -193,3 +193,19 @@ def test_what_passes_stays_inside(name: str) -> None:
             for system, root in ((posixpath, "/in"), (ntpath, "C:\\in")):
                 joined = system.normpath(system.join(root, text))
                 assert joined == root or joined.startswith(root + system.sep), (name, joined)
+
+
+def test_the_servers_own_results_are_no_input_of_others(schemas: NodeSchemas) -> None:
+    prompt = prompt_of("LoadImageOutput", image="a/x.png [output]")
+    check_files(prompt, schemas)  # a workflow may hold it ...
+    assert input_files(prompt, schemas) == ()
+    with pytest.raises(PromptError, match="not in the input folder"):
+        check_files(prompt, schemas, only_input=True)  # ... but no engine runs it
+    with pytest.raises(PromptError, match="leads out"):
+        check_files(prompt_of("LoadImageOutput", image="../x.png [output]"), schemas)
+
+
+def test_painters_without_a_picture(schemas: NodeSchemas) -> None:
+    check_files(prompt_of("Painter", mask=""), schemas, only_input=True)
+    with pytest.raises(PromptError, match="names no file"):
+        check_files(prompt_of("LoadImage", image=""), schemas)
