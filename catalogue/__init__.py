@@ -1,6 +1,8 @@
 """The model catalogue: families, variants, files, licences; what a weights file is, by its header. Imports no room."""
 
 from .catalogue import Catalogue, find_by_name, find_by_sha256, load
+from .detect import detect, detect_header
+from .detection import Detection
 from .entries import (
     Control,
     Family,
@@ -14,14 +16,17 @@ from .entries import (
     Variant,
 )
 from .errors import CatalogueError, DataError, HeaderError, UnknownEntryError
+from .header import Header, read_header
 
 __all__ = [
     "Catalogue",
     "CatalogueError",
     "Control",
     "DataError",
+    "Detection",
     "Family",
     "FileSet",
+    "Header",
     "HeaderError",
     "Latent",
     "Licence",
@@ -31,7 +36,10 @@ __all__ = [
     "Sampling",
     "UnknownEntryError",
     "Variant",
+    "detect",
+    "detect_header",
     "find_by_name",
     "find_by_sha256",
     "load",
+    "read_header",
 ]

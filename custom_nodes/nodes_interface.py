@@ -308,7 +308,7 @@ class AtelierInputFile(io.ComfyNode):
         return io.NodeOutput(path)
 
 
-def _output_schema(kind: str, display_name: str, wired: Any, description: str, **more: Any) -> io.Schema:
+def _output_schema(kind: str, display_name: str, wired: Any, description: str) -> io.Schema:
     return node_schema(
         node_id=f"AtelierOutput{kind}",
         display_name=display_name,
@@ -318,7 +318,6 @@ def _output_schema(kind: str, display_name: str, wired: Any, description: str, *
         inputs=[wired, _name(kind.lower()), _description()],
         outputs=[],
         is_output_node=True,
-        **more,
     )
 
 
@@ -332,7 +331,6 @@ class AtelierOutputImage(io.ComfyNode):
             "Output: Image",
             io.Image.Input("images", tooltip="The pictures that callers get."),
             "Pictures that callers of the served workflow get. In the editor it shows them.",
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod

@@ -25,7 +25,7 @@ class _AnyCombo(str):
     __slots__ = ()
 
     def __ne__(self, other: object) -> bool:
-        return not (isinstance(other, list | tuple) or str.__eq__(self, str(other)))
+        return not (isinstance(other, list | tuple) or str(other) in ("COMBO", "*"))
 
     __eq__ = str.__eq__
     __hash__ = str.__hash__
