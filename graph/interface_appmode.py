@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from .interface import Interface, Output, Parameter, Source
 from .interface_fields import parameter_for
-from .interface_graph import graph_outputs, roles
+from .interface_graph import graph_outputs, graph_parameters, roles
 from .interface_names import Names, identifier, title_name
 from .interface_outputs import output_for
 from .jsontext import JSON
@@ -26,7 +26,10 @@ _MAX_HOPS = 100  # reroutes and subgraphs between a primitive and the widgets th
 
 
 def app_mode_interface(prompt: Prompt, schemas: NodeSchemas, workflow: Workflow) -> Interface | None:
-    """The interface of the workflow's App Mode; None where it has none (no data, or nothing of it is left)."""
+    """The interface of the workflow's App Mode; None where it has none (no data, or nothing of it is left).
+
+    Where only outputs were chosen, or only inputs, the graph tells the rest.
+    """
     data = workflow.extra.get("linearData")
     if not isinstance(data, dict):
         return None
@@ -35,7 +38,11 @@ def app_mode_interface(prompt: Prompt, schemas: NodeSchemas, workflow: Workflow)
     outputs = tuple(_outputs(trace, data.get("outputs")))
     if not parameters and not outputs:
         return None
-    return Interface(parameters=parameters, outputs=outputs or graph_outputs(prompt, schemas), source=Source.APP_MODE)
+    return Interface(
+        parameters=parameters or graph_parameters(prompt, schemas),
+        outputs=outputs or graph_outputs(prompt, schemas),
+        source=Source.APP_MODE,
+    )
 
 
 def _parameters(trace: Trace, workflow: Workflow, entries: JSON) -> Iterator[Parameter]:

@@ -358,6 +358,10 @@ def _said_again(trace: Trace, said: dict[str, JSON]) -> Iterator[Role]:
             yield Role("height", refs[1], decides=InputRef(node_id, "height"))
 
 
+# What nodes call the text that they are asked with.
+_ASKED = {"prompt": "prompt", "negative_prompt": "negative_prompt", "text": "prompt", "prompt_text": "prompt"}
+
+
 def _requests(trace: Trace) -> Iterator[Role]:
     """What nodes that ask a model for something themselves (partner nodes, language models) are told."""
     for node_id in trace.live:
@@ -367,10 +371,11 @@ def _requests(trace: Trace) -> Iterator[Role]:
             continue
         for name, spec in trace.inputs(node_id).items():
             own, ref = last_part(name), InputRef(node_id, name)
-            if spec.type == "STRING" and own in {"prompt", "negative_prompt", "text"}:
+            if spec.type == "STRING" and (own in _ASKED or (schema.api_node and spec.multiline)):
                 text = _user_text(trace, ref)
-                if text is not None:
-                    yield Role("prompt" if own != "negative_prompt" else own, text)
+                if text is not None and "system" not in own:
+                    negative = own in _NEGATIVE or "negative" in own
+                    yield Role("negative_prompt" if negative else _ASKED.get(own) or identifier(own, "text"), text)
             elif schema.api_node and own in {"aspect_ratio", "resolution", "size", "duration", "width", "height"}:
                 yield from _literal_role(trace, own, ref)
 

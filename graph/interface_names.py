@@ -11,10 +11,9 @@ from .interface import is_name
 _SEPARATORS = re.compile(r"[^0-9A-Za-z_]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 
-_TYPED_TITLE = re.compile(
-    r"(?:int|float|boolean|number|text|string|text string|input text|text multiline|load (?:image|mask|video|audio))"
-    r"(?:\s*[（(:]\s*|\s+)(.+?)[)）]?$",
-    re.IGNORECASE,
+_KINDS = "int|float|boolean|number|text|string|text string|input text|text multiline|clip text encode"
+_TITLE = re.compile(
+    rf"(?:load\s+)?(?:(?:{_KINDS}|image|mask|video|audio)\s*[（(:]\s*(?P<said>.+?)[)）]?|(?P<whole>.+))", re.IGNORECASE
 )
 
 
@@ -39,8 +38,8 @@ def identifier(text: str, fallback: str = "value") -> str:
 
 def title_name(title: str, fallback: str = "value") -> str:
     """A name from a title: ``Boolean (Refine Prompt?)`` -> ``refine_prompt``, ``Load Image: front`` -> ``front``."""
-    told = _TYPED_TITLE.match(title.strip())
-    return identifier(told[1] if told else title, fallback)
+    told = _TITLE.fullmatch(title.strip())
+    return identifier((told["said"] or told["whole"]) if told else title, fallback)
 
 
 class Names:
@@ -56,7 +55,7 @@ class Names:
         if title:
             by_title = title_name(title, "")
             if by_title and by_title != wanted:
-                candidates.append(by_title if wanted in by_title else f"{wanted}_{by_title}")
+                candidates.append(by_title if wanted in by_title else f"{wanted}_{by_title.strip('_')}")
         if node_id:
             candidates.append(f"{wanted}_{_SEPARATORS.sub('_', node_id).strip('_')}")
         for name in candidates:
