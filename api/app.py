@@ -53,6 +53,7 @@ def create_app(service: Service | Bundle | str | Path, **options: Any) -> FastAP
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         openapi_tags=[{"name": "generate"}, {"name": "jobs"}, {"name": "files"}, {"name": "service"}],
     )
     app.state.service = service

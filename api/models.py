@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import keyword
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -12,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from ..graph import BindError, Interface, Parameter, ParameterType
-from ..graph.values import MAX_TEXT, parse_value
+from ..graph.values import parse_value
+from ..packer.model_source import DOC, constraints, default, field_names, is_literal, is_optional
 from .problems import Fault, Problem, invalid_inputs
 
 SECRET = random.SystemRandom()
@@ -47,53 +47,6 @@ class Inputs(BaseModel):
     )
 
 
-def field_name(name: str, taken: Sequence[str] = ()) -> str:
-    """The attribute of a parameter: its name, changed only where Python or pydantic needs that name."""
-    safe = name.lstrip("_") or "value"
-    if safe != name or keyword.iskeyword(safe) or hasattr(BaseModel, safe) or safe in {"model_config"}:
-        safe = f"{safe}_"
-    while safe in taken:
-        safe = f"{safe}_"
-    return safe
-
-
-def field_names(interface: Interface) -> dict[str, str]:
-    """The attribute of each parameter, by the parameter's name."""
-    plain = {p.name for p in interface.parameters if field_name(p.name) == p.name}
-    names: dict[str, str] = {name: name for name in plain}
-    for parameter in interface.parameters:
-        if parameter.name not in names:
-            names[parameter.name] = field_name(parameter.name, tuple(names.values()))
-    return {p.name: names[p.name] for p in interface.parameters}
-
-
-def is_literal(choices: Sequence[Any] | None) -> bool:
-    """Whether ``Literal`` can spell these choices."""
-    return bool(choices) and all(isinstance(choice, str | int | bool) for choice in choices or ())
-
-
-def description(parameter: Parameter) -> str | None:
-    """What is known of a parameter, as one text."""
-    parts = [parameter.description.strip()]
-    if parameter.type.is_file and not parameter.required:
-        parts.append("Without it the workflow's own file is used.")
-    if parameter.default is None and parameter.type is ParameterType.INTEGER and not parameter.required:
-        parts.append("Without it one is drawn at random.")
-    return " ".join(part for part in parts if part) or None
-
-
-def constraints(parameter: Parameter) -> dict[str, Any]:
-    """The keywords of the parameter's ``Field``."""
-    keywords: dict[str, Any] = {}
-    if parameter.type in {ParameterType.INTEGER, ParameterType.NUMBER}:
-        keywords |= {"ge": parameter.minimum, "le": parameter.maximum}
-    if parameter.type is ParameterType.TEXT:
-        keywords["max_length"] = MAX_TEXT
-    keywords["title"] = parameter.title or None
-    keywords["description"] = description(parameter)
-    return {key: value for key, value in keywords.items() if value is not None}
-
-
 def _annotation(parameter: Parameter) -> Any:
     kinds: dict[ParameterType, Any] = {
         ParameterType.TEXT: str,
@@ -104,7 +57,7 @@ def _annotation(parameter: Parameter) -> Any:
     kind: Any = kinds.get(parameter.type, FileInput)
     if parameter.type is ParameterType.CHOICE:
         kind = Literal[parameter.choices] if is_literal(parameter.choices) else Any
-    return kind if parameter.required or (parameter.default is not None and not parameter.type.is_file) else kind | None
+    return kind | None if is_optional(parameter) else kind
 
 
 def inputs_model(interface: Interface) -> type[Inputs]:
@@ -114,11 +67,11 @@ def inputs_model(interface: Interface) -> type[Inputs]:
     for parameter in interface.parameters:
         keywords = constraints(parameter)
         if not parameter.required:
-            keywords["default"] = None if parameter.type.is_file else parameter.default
+            keywords["default"] = default(parameter)
         if names[parameter.name] != parameter.name:
             keywords["alias"] = parameter.name
         fields[names[parameter.name]] = (_annotation(parameter), Field(**keywords))
-    model: type[Inputs] = create_model("Inputs", __base__=Inputs, __doc__="What the workflow takes.", **fields)
+    model: type[Inputs] = create_model("Inputs", __base__=Inputs, __doc__=DOC, **fields)
     return model
 
 

@@ -40,11 +40,10 @@ def routes(service: Service) -> APIRouter:
     """``/artifacts`` and ``/uploads``."""
     router = APIRouter(tags=["files"])
 
-    @router.api_route(
+    @router.head("/artifacts/{artifact_id}", include_in_schema=False)
+    @router.get(
         "/artifacts/{artifact_id}",
-        methods=["GET", "HEAD"],
         summary="A file that a job produced",
-        operation_id="get_artifact",
         responses={
             200: {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}, "description": "The file"},
             206: {"description": "The range asked for"},
