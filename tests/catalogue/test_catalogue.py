@@ -63,7 +63,7 @@ def test_every_field_of_a_file_has_a_value_or_a_reason(file: ModelFile) -> None:
 
 def test_a_rounded_size_is_not_exact() -> None:
     assert CATALOGUE.files["flux1-dev"].size_is_exact
-    assert not CATALOGUE.files["flux1-canny-dev"].size_is_exact
+    assert not CATALOGUE.files["flux1-depth-dev"].size_is_exact
 
 
 def test_unverified_names_real_fields() -> None:
