@@ -93,7 +93,7 @@ def graph_parameters(prompt: Prompt, schemas: NodeSchemas) -> tuple[Parameter, .
     """The parameters that a person would expect, texts first, then files, then numbers."""
     trace = Trace(prompt, schemas)
     found = list(roles(trace))
-    found.sort(key=_rank)
+    found.sort(key=lambda role: (_rank(role), _number_in(role.prefer)))
     names = Names()
     parameters = []
     for group in _groups(trace, found):
@@ -112,6 +112,12 @@ def graph_parameters(prompt: Prompt, schemas: NodeSchemas) -> tuple[Parameter, .
 def _rank(role: Role) -> int:
     name = role.name if role.name in _ORDER else role.name.partition("_")[0]
     return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+def _number_in(name: str) -> int:
+    """The number that a name ends with, so that ``image1`` comes before ``image2`` whichever was made first."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return int(digits[:6]) if digits else -1
 
 
 def roles(trace: Trace) -> Iterator[Role]:

@@ -13,7 +13,8 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 
 _KINDS = "int|float|boolean|number|text|string|text string|input text|text multiline|clip text encode"
 _TITLE = re.compile(
-    rf"(?:load\s+)?(?:(?:{_KINDS}|image|mask|video|audio)\s*[（(:]\s*(?P<said>.+?)[)）]?|(?P<whole>.+))", re.IGNORECASE
+    rf"(?:(?:load|save)\s+)?(?:(?:{_KINDS}|image|mask|video|audio)\s*[（(:]\s*(?P<said>.+?)[)）]?|(?P<whole>.+))",
+    re.IGNORECASE,
 )
 
 
@@ -55,7 +56,7 @@ class Names:
         if title:
             by_title = title_name(title, "")
             if by_title and by_title != wanted:
-                candidates.append(by_title if wanted in by_title else f"{wanted}_{by_title.strip('_')}")
+                candidates.append(by_title if f"_{wanted}_" in f"_{by_title}_" else f"{wanted}_{by_title.strip('_')}")
         if node_id:
             candidates.append(f"{wanted}_{_SEPARATORS.sub('_', node_id).strip('_')}")
         for name in candidates:
