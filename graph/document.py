@@ -22,7 +22,7 @@ from .prompt import Prompt, looks_like_prompt
 from .schemas import NodeSchemas
 from .workflow import Workflow, looks_like_workflow
 
-MAX_TEXT = 128 * 1024 * 1024  # bytes of one JSON document; the largest official template has 0.4 MB
+MAX_TEXT = 64 * 1024 * 1024  # bytes of one JSON document; the largest official template has 0.4 MB
 _NAMES = ("workflow", "prompt")
 _REMEDY = "give a workflow or prompt as JSON, or a picture that ComfyUI saved with its metadata"
 _NAN = re.compile(rb"(?<![\w\"])NaN(?![\w\"])")
