@@ -25,7 +25,7 @@ from .outputs import RemoteFile
 from .uploads import Uploads
 
 _IN_MEMORY = 16 << 20  # bytes; a larger output goes to a file while it arrives
-_SHORT = 0.5  # seconds; for prompts that take longer, a filled queue saves nothing and only hides who is next
+_AHEAD = 0.5  # seconds of work that may wait in the server's queue: more saves nothing and only hides who is next
 _CANCEL = 5.0  # seconds that telling the server of a cancelled run may take
 _HEALTHY = 2.0  # seconds
 _SOCKET_CLASS = "SaveImageWebsocket"
@@ -40,7 +40,7 @@ class ComfyUIEngine:
         metadata: whether saved pictures carry the prompt, as ComfyUI's own files do. Without it, pictures come over
             the socket where the server has SaveImageWebsocket (a checkout's own ``custom_nodes`` has it): faster,
             no file stays in the server's output folder, and a service does not give its graph away.
-        depth: the most prompts to keep in the server's queue at once, counting the one that runs.
+        depth: the most prompts to hand to the server at once, counting the one that runs; see `concurrency`.
         headers: sent with every request.
 
     Raises:
@@ -50,7 +50,7 @@ class ComfyUIEngine:
     name = "comfyui"
 
     def __init__(
-        self, url: str, *, metadata: bool = False, depth: int = 3, headers: Mapping[str, str] | None = None
+        self, url: str, *, metadata: bool = False, depth: int = 16, headers: Mapping[str, str] | None = None
     ) -> None:
         self._url = read_url(url)
         self._metadata = metadata
@@ -73,8 +73,13 @@ class ComfyUIEngine:
 
     @property
     def concurrency(self) -> int:
-        """`depth` while prompts are short, so that the server never waits for us; 1 for long ones."""
-        return self._depth if self._typical is not None and self._typical < _SHORT else 1
+        """As many prompts as the server runs in half a second, at least 1 and at most `depth`.
+
+        Short ones queue up there, so that it never waits for us; of long ones it gets the next when it is done.
+        """
+        if self._typical is None:
+            return 1
+        return max(1, min(self._depth, int(_AHEAD / max(self._typical, 0.001))))
 
     async def start(self) -> None:
         """Connect, again if the connection was lost. Raises `EngineUnavailable`."""
@@ -164,6 +169,12 @@ class ComfyUIEngine:
                 async for event in events:
                     yield event
             finished = True
+        except asyncio.CancelledError:
+            # A closing connection cancels what it was asked for; that is not this run's caller who cancels.
+            task = asyncio.current_task()
+            if connection.lost is None or (task is not None and task.cancelling()):
+                raise
+            raise WorkerLost(f"ComfyUI at {connection.shown} {connection.lost} while the job ran") from None
         finally:
             if not finished and not execution.ended:
                 with contextlib.suppress(TimeoutError):

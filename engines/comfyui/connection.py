@@ -78,7 +78,7 @@ class Connection:
             EngineUnavailable: nobody answers, it is no ComfyUI, or it wants credentials.
         """
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=8, keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=32, keepalive_timeout=60),
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=300),
             auto_decompress=True,

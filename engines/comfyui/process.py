@@ -67,7 +67,7 @@ class ManagedComfyUI:
         folder: Path | None = None,
         log: Path | None = None,
         metadata: bool = False,
-        depth: int = 3,
+        depth: int = 16,
         start_timeout: float = _START,
     ) -> None:
         self.install = find_install(path, python)

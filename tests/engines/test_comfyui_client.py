@@ -701,9 +701,11 @@ async def test_concurrency_follows_how_long_prompts_take(fake_comfyui):
     engine = ComfyUIEngine(fake_comfyui.url, depth=4)
     assert engine.concurrency == 1
     await collect(engine)
-    assert engine.concurrency == 4
-    engine._typical = 30.0
-    assert engine.concurrency == 1
+    assert engine.concurrency > 1
+    expected = {0.0: 4, 0.01: 4, 0.2: 2, 0.4: 1, 30.0: 1}
+    for typical, concurrency in expected.items():
+        engine._typical = typical
+        assert engine.concurrency == concurrency
     await engine.close()
 
 
@@ -826,6 +828,17 @@ async def test_a_server_that_dies_in_a_job(fake_comfyui, engine):
         with pytest.raises(WorkerLost) as caught:
             await run
         assert caught.value.retryable
+
+
+async def test_closing_the_engine_ends_its_runs_as_lost(fake_comfyui, engine):
+    await engine.start()
+    fake_comfyui.accept.clear()
+    posting = asyncio.create_task(collect(engine))
+    await step(lambda: fake_comfyui.posted)
+    await engine.close()
+    with pytest.raises(WorkerLost):
+        await posting
+    fake_comfyui.accept.set()
 
 
 async def test_a_server_that_is_started_again(fake_comfyui, engine, tmp_path):
