@@ -21,8 +21,7 @@ class Run:
     """One run of a prompt: what was handed in, and where events go.
 
     Attributes:
-        prompt_json: the prompt as `POST /prompt` takes it, for the metadata of saved pictures.
-        extra_metadata: what else belongs there (``workflow``), as ComfyUI's ``extra_pnginfo``.
+        metadata: what saved pictures carry, JSON by name: ``prompt`` as `POST /prompt` takes it, ``workflow``.
         files: local files by the input that names them.
         input_folder: where other input files are looked up by name; None where there is none.
         model_folders: roots with ComfyUI's model folders.
@@ -30,13 +29,12 @@ class Run:
         cancelled: set when the caller takes the run back.
     """
 
-    prompt_json: Mapping[str, Any]
     emit: Callable[[Event], None]
     cancelled: threading.Event
     files: Mapping[InputRef, Path] = field(default_factory=dict)
     input_folder: Path | None = None
     model_folders: Sequence[Path] = ()
-    extra_metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     names: naming.Names = field(default_factory=naming.Names)
     now: time.struct_time = field(default_factory=time.localtime)
 

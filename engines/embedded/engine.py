@@ -25,6 +25,7 @@ START_SECONDS = 120.0  # a cold disk can take that long to give Python and our m
 CANCEL_SECONDS = 10.0  # a node that does not look up for that long is ended with its process
 CLOSE_SECONDS = 5.0
 PING_SECONDS = 2.0
+STEADY_SECONDS = 5.0  # of life after which an end is not held against the next start
 KEPT_LOGS = 20
 
 
@@ -35,6 +36,7 @@ class EmbeddedEngine:
         input_dir: where input files that are not handed in with a run are looked up by name.
         models_dirs: roots with ComfyUI's model folders (``checkpoints``, ``loras``…).
         cache_bytes: what the node cache may hold; by default ATELIER_CACHE_BYTES, else 1 GiB. 0 keeps nothing.
+        metadata: whether saved pictures carry the prompt, as ComfyUI's do.
         log_dir: where the worker's standard error goes; by default the user's log folder.
     """
 
@@ -47,11 +49,13 @@ class EmbeddedEngine:
         models_dirs: Sequence[Path | str] = (),
         *,
         cache_bytes: int | None = None,
+        metadata: bool = True,
         log_dir: Path | str | None = None,
     ) -> None:
         self._input_folder = None if input_dir is None else Path(input_dir).resolve()
         self._model_folders = tuple(Path(folder).resolve() for folder in models_dirs)
         self._cache_bytes = cache_bytes
+        self._metadata = metadata
         self._log_folder = None if log_dir is None else Path(log_dir)
         self._log_path: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -61,6 +65,9 @@ class EmbeddedEngine:
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._count = 0
         self._starting = asyncio.Lock()
+        self._started_at = 0.0  # the clock of time.monotonic
+        self._restart: asyncio.Task[None] | None = None
+        self._closing = False
         self._schemas: NodeSchemas | None = None
 
     @property
@@ -81,6 +88,7 @@ class EmbeddedEngine:
             if self._process is not None and self._process.returncode is None and self._reader is not None:
                 return
             await self._discard()
+            self._closing = False
             await self._launch()
 
     async def _launch(self) -> None:
@@ -91,6 +99,7 @@ class EmbeddedEngine:
             "input_folder": None if self._input_folder is None else str(self._input_folder),
             "model_folders": [str(folder) for folder in self._model_folders],
             "cache_bytes": _cache_bytes(self._cache_bytes),
+            "metadata": self._metadata,
         }
         with self._open_log() as log:
             try:
@@ -103,6 +112,7 @@ class EmbeddedEngine:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
+                    env=_environment(),
                 )
             except OSError as error:
                 raise EngineUnavailable(f"the embedded engine's process cannot be started: {error}") from error
@@ -123,7 +133,8 @@ class EmbeddedEngine:
             if answer is not None and answer[0].get("type") == "refused":
                 raise wire.error_from_json(answer[0])
             raise EngineUnavailable("the embedded engine's process ended at its start", remedy=self._see_log())
-        self._reader = asyncio.create_task(self._listen(stdout), name="embedded engine")
+        self._started_at = time.monotonic()
+        self._reader = asyncio.create_task(self._listen(self._process, stdout), name="embedded engine")
 
     async def healthy(self) -> bool:
         """Whether the worker answers; it does so while a node runs."""
@@ -153,14 +164,13 @@ class EmbeddedEngine:
         self._runs[number] = inbox
         ended = False
         try:
-            self._send(
-                {
-                    "type": "run",
-                    "run": number,
-                    "prompt": prompt.to_json(),
-                    "files": [[ref.node, ref.input, str(Path(path).resolve())] for ref, path in files.items()],
-                }
-            )
+            request = {
+                "type": "run",
+                "run": number,
+                "prompt": prompt.to_json(),
+                "files": [[ref.node, ref.input, str(Path(path).resolve())] for ref, path in files.items()],
+            }
+            await self._deliver(request)
             while not ended:
                 frame = await inbox.get()
                 if frame is None:
@@ -180,6 +190,15 @@ class EmbeddedEngine:
             if self._folder is not None:
                 shutil.rmtree(self._folder / f"run-{number}", ignore_errors=True)
 
+    async def _deliver(self, message: dict[str, Any]) -> None:
+        """Send and wait until the pipe has room again: prompts may be megabytes."""
+        self._send(message)
+        assert self._process is not None
+        try:
+            await _pipes(self._process)[0].drain()
+        except ConnectionError as error:
+            raise self._lost() from error
+
     async def _cancel(self, number: int, inbox: asyncio.Queue[tuple[dict[str, Any], bytes] | None]) -> None:
         """Take a run back and wait until the worker let go of it; a worker that does not is ended."""
         try:
@@ -192,11 +211,17 @@ class EmbeddedEngine:
                     if frame[0]["type"] == "error" or frame[0].get("event") == "Finished":
                         return
         except TimeoutError:
-            if self._process is not None and self._process.returncode is None:
-                self._process.kill()
+            process = self._process
+            if process is not None and process.returncode is None:
+                process.kill()
+                await process.wait()  # the next run finds that it has ended
 
     async def close(self) -> None:
         """End the worker and remove its files."""
+        self._closing = True
+        if self._restart is not None:
+            self._restart.cancel()
+            await asyncio.gather(self._restart, return_exceptions=True)
         async with self._starting:
             await self._discard()
         if self._log_path is not None:
@@ -220,8 +245,8 @@ class EmbeddedEngine:
         if folder is not None:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _listen(self, stdout: asyncio.StreamReader) -> None:
-        """Hand each answer to the run it belongs to, until the worker ends."""
+    async def _listen(self, process: asyncio.subprocess.Process, stdout: asyncio.StreamReader) -> None:
+        """Hand each answer to the run it belongs to, until the worker ends; then start another."""
         try:
             while (frame := await frames.read_async(stdout)) is not None:
                 message = frame[0]
@@ -232,12 +257,20 @@ class EmbeddedEngine:
                 elif (inbox := self._runs.get(message["run"])) is not None:
                     inbox.put_nowait(frame)
         except (frames.FrameError, OSError):
-            if self._process is not None and self._process.returncode is None:
-                self._process.kill()
+            if process.returncode is None:
+                process.kill()
         finally:
+            await process.wait()
             for inbox in self._runs.values():
                 inbox.put_nowait(None)
             self._reader = None
+            # One that falls as soon as it stands is left to the next run, which says why.
+            if not self._closing and time.monotonic() - self._started_at > STEADY_SECONDS:
+                self._restart = asyncio.create_task(self._start_again(), name="embedded engine restart")
+
+    async def _start_again(self) -> None:
+        with contextlib.suppress(EngineError):  # the next run tries again, and says why it cannot
+            await self.start()
 
     def _send(self, message: dict[str, Any]) -> None:
         process = self._process
@@ -292,6 +325,14 @@ def _cache_bytes(given: int | None) -> int:
             remedy="set it to a number of bytes, or to 0 to keep nothing",
         )
     return int(text)
+
+
+def _environment() -> dict[str, str]:
+    """The worker's environment: torch's threads sleep while they wait for each other, unless the user says otherwise.
+
+    Spinning, as OpenMP does by default, costs ten times the work where something else wants the processors too.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
 
 
 def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:

@@ -20,32 +20,32 @@ def invert(image: torch.Tensor) -> torch.Tensor:
     return 1.0 - image
 
 
-def _kernel(radius: int, sigma: float) -> torch.Tensor:
-    """A Gaussian over [-1, 1]^2 in 2 * radius + 1 steps, of sum 1: `sigma` is in units of the radius."""
-    line = torch.linspace(-1, 1, radius * 2 + 1)
-    distance = torch.sqrt(line[:, None] ** 2 + line[None, :] ** 2)
-    bell = torch.exp(-(distance * distance) / (2.0 * sigma * sigma))
-    return bell / bell.sum()
+def _gaussian(image: torch.Tensor, radius: int, sigma: float) -> torch.Tensor:
+    """Each channel smoothed by a Gaussian over 2 * `radius` + 1 pixels, the image mirrored at its edges.
 
-
-def _filtered(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Each channel with `kernel`, the image mirrored at its edges."""
-    radius = kernel.shape[0] // 2
+    `sigma` is in units of the radius. Done along rows, then along columns: the same numbers as ComfyUI's square kernel
+    up to rounding, in a fraction of the time.
+    """
     if radius >= min(image.shape[1:3]):
         raise NodeProblem(
             f"a radius of {radius} needs an image of more than {radius} pixels a side, this one has "
             f"{image.shape[2]} x {image.shape[1]}",
             remedy="make the radius smaller",
         )
-    channels = image.shape[-1]
-    planes = pad(image.movedim(-1, 1), (radius,) * 4, "reflect")
-    return conv2d(planes, kernel.repeat(channels, 1, 1).unsqueeze(1), groups=channels).movedim(1, -1)
+    line = torch.linspace(-1, 1, radius * 2 + 1)
+    bell = torch.exp(-(line * line) / (2.0 * sigma * sigma))
+    bell = bell / bell.sum()
+    batch, rows, columns, channels = image.shape
+    planes = image.movedim(-1, 1).reshape(batch * channels, 1, rows, columns)
+    planes = conv2d(pad(planes, (radius,) * 4, "reflect"), bell.reshape(1, 1, 1, -1))
+    planes = conv2d(planes, bell.reshape(1, 1, -1, 1))
+    return planes.reshape(batch, channels, rows, columns).movedim(1, -1)
 
 
 @NODES.node("ImageBlur")
 def blur(image: torch.Tensor, blur_radius: int, sigma: float) -> torch.Tensor:
     """A Gaussian blur."""
-    return image if blur_radius == 0 else _filtered(image, _kernel(blur_radius, sigma))
+    return image if blur_radius == 0 else _gaussian(image, blur_radius, sigma)
 
 
 @NODES.node("ImageSharpen")
@@ -53,9 +53,8 @@ def sharpen(image: torch.Tensor, sharpen_radius: int, sigma: float, alpha: float
     """The image plus 10 * `alpha` times what a Gaussian blur takes from it, within 0..1."""
     if sharpen_radius == 0:
         return image
-    kernel = _kernel(sharpen_radius, sigma) * -(alpha * 10)
-    kernel[sharpen_radius, sharpen_radius] += 1.0 - kernel.sum()
-    return _filtered(image, kernel).clamp(0, 1)
+    amount = alpha * 10
+    return ((1.0 + amount) * image - amount * _gaussian(image, sharpen_radius, sigma)).clamp(0, 1)
 
 
 def same_channels(destination: torch.Tensor, source: torch.Tensor) -> torch.Tensor:

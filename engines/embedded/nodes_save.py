@@ -66,14 +66,14 @@ def compare(
     context: Context,
 ) -> tuple[()]:
     """Two batches for the editor's slider; elsewhere both are shown."""
-    for kind, images in (("a_images", image_a), ("b_images", image_b)):
+    for images in (image_a, image_b):
         if images is not None:
-            _preview(images, context, kind=kind)
+            _preview(images, context)
     return ()
 
 
-def _preview(images: torch.Tensor, context: Context, *, kind: str = "images") -> None:
-    _produce(images, "ComfyUI_temp", context, kind=kind, compression=PREVIEW_COMPRESSION, temporary=True)
+def _preview(images: torch.Tensor, context: Context) -> None:
+    _produce(images, "ComfyUI_temp", context, compression=PREVIEW_COMPRESSION, temporary=True)
 
 
 def _produce(
@@ -81,15 +81,13 @@ def _produce(
     prefix: str,
     context: Context,
     *,
-    kind: str = "images",
     compression: int = SAVED_COMPRESSION,
     temporary: bool = False,
 ) -> None:
-    metadata = {"prompt": context.run.prompt_json, **context.run.extra_metadata}
     for batch, image in enumerate(images):
         context.check_cancelled()
-        data = encode_png(image.cpu().numpy(), metadata, compression=compression)
+        data = encode_png(image.cpu().numpy(), context.run.metadata, compression=compression)
         artifact = Artifact(
-            kind=kind, media_type="image/png", data=data, prefix=prefix, suffix="_.png", temporary=temporary
+            kind="images", media_type="image/png", data=data, prefix=prefix, suffix="_.png", temporary=temporary
         )
         context.produce(artifact, batch=batch)

@@ -145,5 +145,5 @@ def _signatures(nodes: Mapping[str, PromptNode], classes: Mapping[str, NodeClass
             except (OSError, NodeProblem):
                 fingerprints[name] = registry.NEVER_CACHED  # the node itself will say what is wrong
         if classes[name].uses_prompt:
-            extra[name] = repr((run.prompt_json, run.extra_metadata))
+            extra[name] = repr(run.metadata)
     return sign(nodes, fingerprints, extra)

@@ -75,6 +75,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "ResizeAndPadImage",
         "ResizeImageMaskNode",
     ),
+    "nodes_tile": ("ImageMergeTileList", "SplitImageToTileList"),
     "nodes_text": (
         "CaseConverter",
         "JsonExtractString",
@@ -115,7 +116,7 @@ class NodeClass:
         lazy: inputs that are computed only if `needs` asks for them.
         needs: takes the inputs known so far (None for a lazy one not computed yet) and says which lazy ones it needs.
         fingerprint: takes the inputs that are values, and `context`; what it returns becomes part of the cache's key,
-            so that a file's new content is seen (ComfyUI's ``IS_CHANGED``). `NEVER_CACHED` keeps a node out of the cache.
+            so that a file's new content is seen (ComfyUI's ``IS_CHANGED``). `NEVER_CACHED` keeps a node from the cache.
         validate: takes the inputs that are values, and `context`; returns what is wrong with them.
         uses_prompt: writes the prompt into its files, so another prompt is another result.
     """

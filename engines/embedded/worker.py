@@ -102,8 +102,7 @@ class Worker:
             if any(needs_torch(node.class_type) for node in prompt.nodes.values()) and self._warm.is_alive():
                 self._warm.join()  # two threads importing torch at once would wait for each other's locks
             run = Run(
-                prompt_json=job["prompt"],
-                extra_metadata=job.get("extra_metadata", {}),
+                metadata={"prompt": job["prompt"]} if settings["metadata"] else {},
                 files={InputRef(node, name): Path(path) for node, name, path in job["files"]},
                 input_folder=Path(settings["input_folder"]) if settings.get("input_folder") else None,
                 model_folders=[Path(folder) for folder in settings.get("model_folders", ())],
