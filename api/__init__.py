@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .app import create_app
     from .calls import Call
     from .errors import ServiceError
-    from .models import FileInput, Inputs, WholeNumber
+    from .models import FileInput, Inputs
     from .service import Service
     from .serving import free_port, serve
     from .settings import Settings
@@ -24,7 +24,6 @@ __all__ = [
     "Service",
     "ServiceError",
     "Settings",
-    "WholeNumber",
     "create_app",
     "free_port",
     "serve",
@@ -37,7 +36,6 @@ _HOMES = {
     "Service": ".service",
     "ServiceError": ".errors",
     "Settings": ".settings",
-    "WholeNumber": ".models",
     "create_app": ".app",
     "free_port": ".serving",
     "serve": ".serving",

@@ -86,14 +86,19 @@ def status_event(job: Job) -> JobEvent:
 
 
 def history(job: Job) -> list[JobEvent]:
-    """The states that a job's row tells of: queued, the last running, the present one."""
-    data = {"id": job.id, "status": Status.QUEUED.value, "attempts": 0}
-    events = [JobEvent(id=(0, 1), kind="status", data=data)]
-    if job.lease_number and job.status is not Status.RUNNING:
-        data = {"id": job.id, "status": Status.RUNNING.value, "attempts": job.attempts}
-        events.append(JobEvent(id=(job.lease_number, 1), kind="status", data=data))
+    """The states that a job's row tells of: queued, running under each lease, queued again after each but the last."""
+
+    def told(event_id: Id, status: Status, attempts: int) -> JobEvent:
+        data = {"id": job.id, "status": status.value, "attempts": attempts}
+        return JobEvent(id=event_id, kind="status", data=data)
+
+    events = [told((0, 1), Status.QUEUED, 0)]
+    for lease in range(1, job.lease_number + 1):
+        events.append(told((lease, 1), Status.RUNNING, min(lease, job.attempts)))
+        if lease < job.lease_number:
+            events.append(told((lease, REQUEUED), Status.QUEUED, min(lease, job.attempts)))
     present = status_event(job)
-    if present.id != (0, 1):
+    if present.id > events[-1].id:
         events.append(present)
     return events
 

@@ -7,24 +7,16 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
+from pydantic_core import ErrorDetails, from_json
 
 from ..graph import BindError, Interface, Parameter, ParameterType
 from ..graph.values import parse_value
-from ..packer.model_source import DOC, constraints, default, field_names, is_literal, is_optional
+from ..packer.model_source import DOC, bounds, default, field_names, is_literal, is_optional, notes
 from .problems import Fault, Problem, invalid_inputs
 
 SECRET = random.SystemRandom()
 
-
-def _whole(value: Any) -> Any:
-    """JSON has one kind of number: 20.0 is a whole one."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-WholeNumber = Annotated[int, BeforeValidator(_whole)]
-"""An integer; a float without a fraction is one too."""
 
 FileInput = Annotated[
     str,
@@ -50,14 +42,17 @@ class Inputs(BaseModel):
 def _annotation(parameter: Parameter) -> Any:
     kinds: dict[ParameterType, Any] = {
         ParameterType.TEXT: str,
-        ParameterType.INTEGER: WholeNumber,
+        ParameterType.INTEGER: int,
         ParameterType.NUMBER: float,
         ParameterType.BOOLEAN: bool,
     }
     kind: Any = kinds.get(parameter.type, FileInput)
     if parameter.type is ParameterType.CHOICE:
         kind = Literal[parameter.choices] if is_literal(parameter.choices) else Any
-    return kind | None if is_optional(parameter) else kind
+    if not is_optional(parameter):
+        return kind
+    inner = bounds(parameter)
+    return (Annotated[kind, Field(**inner)] if inner else kind) | None
 
 
 def inputs_model(interface: Interface) -> type[Inputs]:
@@ -65,7 +60,7 @@ def inputs_model(interface: Interface) -> type[Inputs]:
     names = field_names(interface)
     fields: dict[str, Any] = {}
     for parameter in interface.parameters:
-        keywords = constraints(parameter)
+        keywords = notes(parameter) if is_optional(parameter) else {**bounds(parameter), **notes(parameter)}
         if not parameter.required:
             keywords["default"] = default(parameter)
         if names[parameter.name] != parameter.name:
@@ -97,6 +92,9 @@ class InputsReader:
         try:
             return self.model.__pydantic_validator__.validate_json(body or b"{}")  # type: ignore[no-any-return]
         except ValidationError as error:
+            again = _whole_numbers(body, error)
+            if again is not None:
+                return self.from_values(again)
             raise self._problem(error) from error
 
     def from_form(self, fields: Mapping[str, str]) -> BaseModel:
@@ -109,7 +107,9 @@ class InputsReader:
         for name, text in fields.items():
             parameter = self._parameters.get(name)
             try:
-                values[name] = parse_value(parameter, text) if parameter is not None else text
+                value = parse_value(parameter, text) if parameter is not None else text
+                whole = isinstance(value, float) and value.is_integer() and parameter.type is ParameterType.INTEGER
+                values[name] = int(value) if whole else value
             except BindError as error:
                 raise invalid_inputs([fault_of(error)]) from error
         return self.from_values(values)
@@ -145,6 +145,19 @@ class InputsReader:
             remedy = f"did you mean {near[0]!r}?" if near else f"known are {known}"
             return Fault(detail=f"no parameter is named {shown}; {remedy}", parameter=name[:64], pointer=pointer[:80])
         return Fault(detail=f"parameter {shown} {_why(details)}", parameter=name, pointer=pointer)
+
+
+def _whole_numbers(body: bytes, error: ValidationError) -> dict[str, Any] | None:
+    """The body's values with 20.0 as 20 where a whole number is wanted, since JSON has one kind of number for both.
+
+    None where that is not all that is wrong.
+    """
+    errors = error.errors(include_url=False, include_context=False)
+    whole = [e["loc"][0] for e in errors if isinstance(e["input"], float) and e["input"].is_integer() and e["loc"]]
+    if len(whole) != len(errors) or not all(e["type"] in {"int_type", "int_from_float"} for e in errors):
+        return None
+    values: dict[str, Any] = from_json(body)
+    return {name: int(value) if name in whole else value for name, value in values.items()}
 
 
 def short(value: Any, *, limit: int = 60) -> str:

@@ -18,7 +18,7 @@ WIDTH = 110  # columns of the generated source
 
 KINDS = {
     ParameterType.TEXT: "str",
-    ParameterType.INTEGER: "WholeNumber",
+    ParameterType.INTEGER: "int",
     ParameterType.NUMBER: "float",
     ParameterType.BOOLEAN: "bool",
 }
@@ -46,7 +46,7 @@ def _attribute(name: str) -> str:
 
 
 # What the generated module calls its own things: inside the class a field of that name would hide it.
-_MODULE_NAMES = {"Annotated", "Any", "FileInput", "Field", "Literal", "WholeNumber", "bool", "float", "str"}
+_MODULE_NAMES = {"Annotated", "Any", "FileInput", "Field", "Literal", "bool", "float", "int", "str"}
 
 
 def is_literal(choices: Sequence[Any] | None) -> bool:
@@ -64,15 +64,20 @@ def default(parameter: Parameter) -> Any:
     return None if parameter.type.is_file else parameter.default
 
 
-def constraints(parameter: Parameter) -> dict[str, Any]:
-    """The keywords of the parameter's ``Field``, without its default and alias."""
+def bounds(parameter: Parameter) -> dict[str, Any]:
+    """The keywords of the parameter's ``Field`` that bound its value; where null is allowed, they are its other
+    type's."""
     keywords: dict[str, Any] = {}
     if parameter.type in {ParameterType.INTEGER, ParameterType.NUMBER}:
         keywords |= {"ge": parameter.minimum, "le": parameter.maximum}
     if parameter.type is ParameterType.TEXT:
         keywords["max_length"] = MAX_TEXT
-    keywords["title"] = parameter.title or None
-    keywords["description"] = _description(parameter)
+    return {key: value for key, value in keywords.items() if value is not None}
+
+
+def notes(parameter: Parameter) -> dict[str, Any]:
+    """The keywords of the parameter's ``Field`` that tell of it."""
+    keywords: dict[str, Any] = {"title": parameter.title or None, "description": _description(parameter)}
     if parameter.type is ParameterType.CHOICE and not is_literal(parameter.choices):
         keywords["json_schema_extra"] = {"enum": list(parameter.choices or ())}
     return {key: value for key, value in keywords.items() if value is not None}
@@ -103,14 +108,14 @@ def imports(interface: Interface) -> tuple[set[str], set[str], set[str]]:
     typing, pydantic, ours = set(), set(), {"Inputs as BaseInputs"}
     for parameter in interface.parameters:
         kind = _kind(parameter)
-        if _keywords(parameter, parameter.name):
+        if _keywords(parameter, parameter.name) or bounds(parameter):
             typing.add("Annotated")
             pydantic.add("Field")
         if kind.startswith("Literal"):
             typing.add("Literal")
         elif kind == "Any":
             typing.add("Any")
-        elif kind in {"WholeNumber", "FileInput"}:
+        elif kind == "FileInput":
             ours.add(kind)
     for name, attribute in field_names(interface).items():
         if name != attribute:
@@ -128,38 +133,47 @@ def _kind(parameter: Parameter) -> str:
 
 
 def _keywords(parameter: Parameter, attribute: str) -> dict[str, Any]:
-    keywords = constraints(parameter)
+    keywords = notes(parameter) if is_optional(parameter) else {**bounds(parameter), **notes(parameter)}
     return {"alias": parameter.name, **keywords} if attribute != parameter.name else keywords
 
 
+def _call(keywords: dict[str, Any]) -> list[str]:
+    return [f"{key}={_literal(value)}" for key, value in keywords.items()]
+
+
 def _field(parameter: Parameter, attribute: str) -> list[str]:
-    kind = _kind(parameter) + (" | None" if is_optional(parameter) else "")
-    keywords = [f"{key}={_literal(value)}" for key, value in _keywords(parameter, attribute).items()]
+    kind = _kind(parameter)
+    if is_optional(parameter):
+        inner = ", ".join(_call(bounds(parameter)))
+        kind = f"Annotated[{kind}, Field({inner})] | None" if inner else f"{kind} | None"
+    keywords = _call(_keywords(parameter, attribute))
     ending = "" if parameter.required else f" = {_literal(default(parameter))}"
+    shown = kind if len(kind) <= WIDTH - 10 else _wrapped(kind)
     if not keywords:
-        return [f"    {attribute}: {kind}{ending}"]
+        line = f"    {attribute}: {kind}{ending}"
+        return [line if len(line) <= WIDTH else f"    {attribute}: {_wrapped(kind, '    ')}{ending}"]
     line = f"    {attribute}: Annotated[{kind}, Field({', '.join(keywords)})]{ending}"
     if len(line) <= WIDTH:
         return [line]
-    inner = "\n".join(f"            {keyword}," for keyword in keywords)
-    shown = kind if len(kind) <= WIDTH - 10 else _wrapped(kind)
+    lines = "\n".join(f"            {keyword}," for keyword in keywords)
     short = f"        Field({', '.join(keywords)}),"
     if len(short) <= WIDTH:
         return [f"    {attribute}: Annotated[\n        {shown},\n{short}\n    ]{ending}"]
-    return [f"    {attribute}: Annotated[\n        {shown},\n        Field(\n{inner}\n        ),\n    ]{ending}"]
+    return [f"    {attribute}: Annotated[\n        {shown},\n        Field(\n{lines}\n        ),\n    ]{ending}"]
 
 
-def _wrapped(kind: str) -> str:
+def _wrapped(kind: str, margin: str = "        ") -> str:
     """A long ``Literal`` over several lines, broken between its choices only."""
-    head, _, rest = kind.partition("[")
-    body, _, tail = rest.rpartition("]")
+    if not kind.startswith("Literal["):
+        return kind
+    body, _, tail = kind.removeprefix("Literal[").rpartition("]")
     lines: list[str] = [""]
     for choice in _split(body):
-        if lines[-1] and len(lines[-1]) + len(choice) + 2 > WIDTH - 14:
+        if lines[-1] and len(lines[-1]) + len(choice) + 2 > WIDTH - len(margin) - 6:
             lines.append("")
         lines[-1] += f"{choice}, "
-    inner = textwrap.indent("\n".join(line.rstrip() for line in lines), "            ")
-    return f"{head}[\n{inner}\n        ]{tail}"
+    inner = textwrap.indent("\n".join(line.rstrip() for line in lines), margin + "    ")
+    return f"Literal[\n{inner}\n{margin}]{tail}"
 
 
 def _split(body: str) -> list[str]:
