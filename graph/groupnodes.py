@@ -75,9 +75,8 @@ class _Reader:
         self.path = path
         self.config = data.get("config") if isinstance(data.get("config"), dict | list) else {}
         self.nodes = [
-            parse_node({**raw, "id": index}, f"{path}.nodes[{index}]")
+            parse_node({**raw, "id": index} if isinstance(raw, dict) else raw, f"{path}.nodes[{index}]")
             for index, raw in enumerate(data["nodes"])
-            if isinstance(raw, dict)
         ]
         self.links = [link for raw in _listed(data.get("links")) if (link := self._link(raw)) is not None]
         self.fed = {(link[2], link[3]): link for link in self.links}
