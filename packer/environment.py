@@ -103,15 +103,19 @@ def read_environment(
 def comfyui_version(folder: Path) -> str:
     """The version that ``comfyui_version.py`` states; `PackerError` where ``folder`` is no ComfyUI."""
     try:
-        match = _VERSION.search((folder / "comfyui_version.py").read_text(encoding="utf-8"))
+        stated = folder / "comfyui_version.py"
+        match = _VERSION.search(stated.read_text(encoding="utf-8")) if stated.is_file() else None
         if match:
             return match[1]
-        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-        return str(project["project"]["version"])
-    except (OSError, KeyError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise PackerError(
-            "is no ComfyUI: comfyui_version.py is not there", file=str(folder), remedy="give the folder with main.py"
-        ) from None
+        # Before 0.3.10 there was only the project file.
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        if project["name"] == "ComfyUI":
+            return str(project["version"])
+    except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        pass
+    raise PackerError(
+        "is no ComfyUI: comfyui_version.py is not there", file=str(folder), remedy="give the folder with main.py"
+    )
 
 
 def _packs(folders: Iterable[Path]) -> Iterator[Path]:

@@ -72,6 +72,7 @@ class HashCache:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._drop_if_broken()
             with closing(self._open()) as database, database:
                 database.executemany(
                     "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, inode, sha256) VALUES (?, ?, ?, ?, ?)",
@@ -80,9 +81,22 @@ class HashCache:
         except (sqlite3.Error, OSError) as error:
             log.info("the hash cache %s cannot be written: %s", self.path, error)
 
+    def _drop_if_broken(self) -> None:
+        """Remove a file that is no database (any more): it would be of no use for ever."""
+        if self.path.is_file():
+            try:
+                with closing(self._open()) as database:
+                    database.execute("SELECT count(*) FROM hashes WHERE path = ''").fetchone()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                self.path.unlink(missing_ok=True)
+
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=30)
         try:
+            # Nothing is lost if the power goes that could not be computed again.
+            database.execute("PRAGMA synchronous = OFF")
             database.execute(
                 "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INTEGER NOT NULL, "
                 "mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID"
@@ -150,15 +164,20 @@ def _key(path: Path) -> _Key:
 
 def _hash(path: Path, key: _Key, meter: _Meter) -> str:
     digest = hashlib.sha256()
+    left = key[1]
     try:
         with path.open("rb", buffering=0) as file:
             buffer = memoryview(bytearray(CHUNK))
-            while (count := file.readinto(buffer)) and not meter.stop:
+            # A file that grows faster than it is read would never end.
+            while left >= 0 and not meter.stop and (count := file.readinto(buffer)):
+                left -= count
                 digest.update(buffer[:count])
                 meter.add(path, count)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if _key(path) != key:
+    if left > 0 and meter.stop:
+        return ""  # nobody will see it: another file's error is on its way
+    if left or _key(path) != key:
         raise MissingFile(
             "changed while it was read", file=str(path), remedy="wait until it is complete, and try again"
         )

@@ -83,7 +83,9 @@ def test_without_a_usable_cache_everything_works(files, tmp_path, trouble):
         path = tmp_path / "m0.safetensors" / "hashes.sqlite3"  # below a file
     cache = HashCache(path)
     assert hash_files(files, cache=cache) == right(files)
-    assert hash_files(files, cache=cache) == right(files)
+    seen = []
+    assert hash_files(files, cache=cache, progress=lambda *state: seen.append(state)) == right(files)
+    assert (seen == []) == (trouble == "no database")  # that one is replaced by a new one
 
 
 WRITE = """
