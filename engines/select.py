@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class EngineConfig:
         comfyui_python: the Python that runs the ComfyUI in that folder; found beside it where None.
         comfyui_args: more arguments for its ``main.py``.
         device: "cpu", the number of a CUDA device ("0"), or None for what there is.
-        metadata: whether pictures from ComfyUI carry the prompt (see `ComfyUIEngine`).
+        metadata: whether saved pictures carry the prompt, as ComfyUI's own do (see `ComfyUIEngine`).
         headers: sent with every request to a ComfyUI.
         input_dir, models_dirs, cache_bytes: of the embedded engine; `models_dirs` are added to a started ComfyUI's too.
     """
@@ -58,8 +59,12 @@ def engine_kind(config: EngineConfig) -> Literal["remote", "managed", "embedded"
     return "remote" if is_address(config.comfyui) else "managed"
 
 
-def create_engine(config: EngineConfig) -> Engine:
+def create_engine(config: EngineConfig, *, worker: int = 0, workers: int = 1) -> Engine:
     """The engine that the configuration asks for, not started yet.
+
+    Args:
+        worker, workers: which of how many workers it is for. Of several that start a ComfyUI each, every one gets a CUDA
+            device of its own as far as there are enough (where `device` names none).
 
     Raises:
         EngineError: the configuration asks for what cannot be (no such folder, no ComfyUI named).
@@ -69,7 +74,10 @@ def create_engine(config: EngineConfig) -> Engine:
         from .embedded.engine import EmbeddedEngine
 
         return EmbeddedEngine(
-            input_dir=config.input_dir, models_dirs=config.models_dirs, cache_bytes=config.cache_bytes
+            input_dir=config.input_dir,
+            models_dirs=config.models_dirs,
+            cache_bytes=config.cache_bytes,
+            metadata=config.metadata,
         )
     comfyui = config.comfyui or ""
     if kind == "remote":
@@ -81,8 +89,17 @@ def create_engine(config: EngineConfig) -> Engine:
     return ManagedComfyUI(
         Path(comfyui).expanduser(),
         python=config.comfyui_python,
-        device=config.device,
+        device=_device(config, worker, workers),
         models_dirs=config.models_dirs,
         arguments=config.comfyui_args,
         metadata=config.metadata,
     )
+
+
+def _device(config: EngineConfig, worker: int, workers: int) -> str | None:
+    if config.device is not None or workers < 2:
+        return config.device
+    from .comfyui.install import cuda_devices
+
+    devices = cuda_devices(os.environ)
+    return devices[worker % len(devices)] if devices else None

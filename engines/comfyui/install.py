@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,21 @@ def has_accelerator(environment: Mapping[str, str]) -> bool:
         "C:/Windows/System32/nvcuda.dll",
     )
     return any(Path(sign).exists() for sign in signs) or shutil.which("nvidia-smi") is not None
+
+
+def cuda_devices(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The CUDA devices that processes of ours may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(name.strip() for name in visible.split(",") if name.strip() not in {"", "-1"})
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    try:
+        told = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(str(number) for number in range(len(re.findall(r"^GPU \d+:", told, re.MULTILINE))))
 
 
 def command(

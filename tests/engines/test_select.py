@@ -15,7 +15,7 @@ from comfy_atelier.engines import (
     ManagedComfyUI,
     create_engine,
 )
-from comfy_atelier.engines.select import engine_kind, is_address
+from comfy_atelier.engines.select import _device, engine_kind, is_address
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,33 @@ def test_a_managed_engine(tmp_path):
     engine = create_engine(EngineConfig(comfyui=str(tmp_path), comfyui_python=sys.executable))
     assert isinstance(engine, ManagedComfyUI)
     assert engine.pid is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "workers", "expected"),
+    [
+        ("0,1", None, 3, ["0", "1", "0"]),
+        ("GPU-aa,GPU-bb", None, 2, ["GPU-aa", "GPU-bb"]),
+        ("0,1", None, 1, [None]),
+        ("", None, 2, [None, None]),
+        ("0,1", "cpu", 2, ["cpu", "cpu"]),
+    ],
+)
+def test_workers_get_devices_of_their_own(monkeypatch, visible, device, workers, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = EngineConfig(comfyui="x", device=device)
+    assert [_device(config, worker, workers) for worker in range(workers)] == expected
+
+
+def test_devices_as_the_driver_lists_them(monkeypatch):
+    from comfy_atelier.engines.comfyui import install
+
+    class Told:
+        stdout = "GPU 0: NVIDIA A (UUID: x)\nGPU 1: NVIDIA B (UUID: y)\n  MIG 1g: no\n"
+
+    monkeypatch.setattr(install.shutil, "which", lambda name: name)
+    monkeypatch.setattr(install.subprocess, "run", lambda *args, **options: Told)
+    assert install.cuda_devices({}) == ("0", "1")
 
 
 def test_importing_engines_is_light():
