@@ -63,8 +63,8 @@ def create_engine(config: EngineConfig, *, worker: int = 0, workers: int = 1) ->
     """The engine that the configuration asks for, not started yet.
 
     Args:
-        worker, workers: which of how many workers it is for. Of several that start a ComfyUI each, every one gets a CUDA
-            device of its own as far as there are enough (where `device` names none).
+        worker, workers: which of how many workers it is for. Of several that start a ComfyUI each, every one gets a
+            CUDA device of its own as far as there are enough (where `device` names none).
 
     Raises:
         EngineError: the configuration asks for what cannot be (no such folder, no ComfyUI named).
