@@ -135,7 +135,8 @@ def _add_widget(node: CanvasNode, spec: InputSpec) -> None:
         add(widget)
         add(Widget(name, "button", "", sent=False))
     elif kind == "IMAGECOMPARE":
-        widget.saved = widget.sent = False
+        widget.saved = False  # what the browser shows is not kept, but a server asks that it be there
+        widget.value = ["", ""]
         add(widget)
     elif kind in _DISPLAY_TYPES:
         widget.sent = spec in node.schema.inputs if node.schema is not None else False
