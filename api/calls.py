@@ -58,7 +58,8 @@ class Call:
         )
 
     def _form_values(self) -> dict[str, str]:
-        values = dict(self._parts.texts)
+        texts = self._parts.texts
+        values = {name: text for name, text in texts.items() if text or self.service.files.parameter(name) is None}
         for name, (filename, data) in tuple(self._parts.files.items()):
             if not data and not filename:  # a browser's form with no file chosen
                 continue
