@@ -216,7 +216,7 @@ class _Conversion:
     def __call__(self, frame: av.VideoFrame) -> NDArray[Any]:
         if max(frame.width, frame.height) > MAXIMUM_SIDE:
             raise _too_large()
-        if self._exact or frame.width % 32 == 0:
+        if self._exact or frame.width % 32 == 0 or not _Alignment.fits(frame):
             array = frame.to_ndarray(format=self._format)
         else:
             if self._align is None:
@@ -249,6 +249,11 @@ class _Alignment:
         fill.link_to(self._sink)
         graph.configure()
 
+    @staticmethod
+    def fits(frame: av.VideoFrame) -> bool:
+        """Whether FFmpeg can fill the frame up: not by more than half of it (0.33.0 fails then)."""
+        return all(2 * (-side % 32) <= side + -side % 32 for side in (frame.width, frame.height))
+
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
         self._source.push(frame)
         return cast(av.VideoFrame, self._sink.pull())
@@ -259,7 +264,7 @@ def _with_pillow(data: bytes, kind: Kind) -> Picture:
     pixels: list[Pixels] = []
     alphas: list[Pixels] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+        warnings.simplefilter("ignore")  # of sizes, which are checked below, and of broken metadata, which nobody needs
         with Image.open(io.BytesIO(data), formats=[kind.pillow]) as file:
             if max(file.size) > MAXIMUM_SIDE or file.width * file.height > _maximum_pixels():
                 raise _too_large()
