@@ -106,8 +106,11 @@ class InputsReader:
         values: dict[str, Any] = {}
         for name, text in fields.items():
             parameter = self._parameters.get(name)
+            if parameter is None:
+                values[name] = text
+                continue
             try:
-                value = parse_value(parameter, text) if parameter is not None else text
+                value = parse_value(parameter, text)
                 whole = isinstance(value, float) and value.is_integer() and parameter.type is ParameterType.INTEGER
                 values[name] = int(value) if whole else value
             except BindError as error:
