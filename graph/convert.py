@@ -40,7 +40,11 @@ def convert(workflow: Workflow, schemas: NodeSchemas, *, resolve_dynamic_prompts
     if resolve_dynamic_prompts is not False:
         seed = None if resolve_dynamic_prompts is True else resolve_dynamic_prompts
         source = random.Random(seed)  # noqa: S311 — wording of a prompt, nothing secret
-    return _Writer(root, schemas, source).write()
+    writer = _Writer(root, schemas, source)
+    try:
+        return writer.write()
+    finally:
+        writer.release()
 
 
 class _Writer:
@@ -94,6 +98,15 @@ class _Writer:
         )
         self._refuse_blocked(prompt, real)
         return prompt
+
+    def release(self) -> None:
+        """Take the canvases apart: they refer to each other in circles, which only the garbage collector would find."""
+        for canvas in self._canvases():
+            canvas.nodes.clear()
+            canvas.instances.clear()
+        for place in self.places:
+            for node in (place.node, *place.instances):
+                node.definition = None
 
     def _refuse_blocked(self, prompt: Prompt, real: Mapping[str, CanvasNode]) -> None:
         """Stop where a bypass leaves a node without what it needs, if any output depends on that node.

@@ -166,7 +166,7 @@ class _Loader:
                 recorded_widgets(node)
             return
         _lay_over(node)
-        for socket in _growing(node.inputs):
+        for socket in _growing(node.inputs) if node.groups else ():
             grow_for(node, socket, wired=socket.link in node.canvas.wires)
         restore_values(node, modern=self.modern)
         group = self.groups.get(node.type)
@@ -235,7 +235,8 @@ def _drop_orphaned_inputs(node: CanvasNode) -> None:
     """Inputs of widgets that the class has no longer go, and their wires with them."""
     if node.schema is None or node.definition is not None:
         return
-    orphaned = [s for s in node.inputs if s.widget is not None and node.widget(s.widget) is None]
+    names = {widget.name for widget in node.widgets}
+    orphaned = [s for s in node.inputs if s.widget is not None and s.widget not in names]
     for socket in orphaned:
         node.inputs.remove(socket)
         node.canvas.cut(socket.link)

@@ -71,7 +71,7 @@ def _last_node_id(workflow: Workflow) -> int:
 def _renamed(subgraph: Subgraph, renamed: Mapping[str, Mapping[str, str]]) -> Subgraph:
     names = renamed.get(subgraph.id, {})
     nodes = tuple(
-        _with_proxies(dataclasses.replace(node, id=names[node.id]) if node.id in names else node, renamed)
+        _with_proxies(node._replace(id=names[node.id]) if node.id in names else node, renamed)
         for node in subgraph.nodes
     )
     links = subgraph.links
@@ -95,4 +95,4 @@ def _with_proxies(node: WorkflowNode, renamed: Mapping[str, Mapping[str, str]]) 
         [names.get(str(entry[0]), entry[0]), *entry[1:]] if isinstance(entry, list) and entry else entry
         for entry in listed
     ]
-    return dataclasses.replace(node, properties={**node.properties, "proxyWidgets": proxies})
+    return node._replace(properties={**node.properties, "proxyWidgets": proxies})

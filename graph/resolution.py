@@ -20,15 +20,21 @@ MAX_EXPANDED = 20_000
 
 
 class Place(NamedTuple):
-    """A node as it will run: through which instances of subgraphs it is reached, from the outside in."""
+    """A node as it will run: through which instances of subgraphs it is reached, from the outside in.
+
+    `id` is its id in the prompt: ``57:8`` is node 8 in the subgraph of node 57.
+    """
 
     instances: tuple[CanvasNode, ...]
     node: CanvasNode
+    id: str
 
-    @property
-    def id(self) -> str:
-        """The id in the prompt: ``57:8`` is node 8 in the subgraph of node 57."""
-        return ":".join([*(instance.id for instance in self.instances), self.node.id])
+
+def place_of(instances: tuple[CanvasNode, ...], node: CanvasNode) -> Place:
+    """The place of a node inside these instances."""
+    if not instances:
+        return Place(instances, node, node.id)
+    return Place(instances, node, ":".join([*(instance.id for instance in instances), node.id]))
 
 
 def expand(root: Canvas, *, modern: bool) -> Iterator[Place]:
@@ -38,7 +44,7 @@ def expand(root: Canvas, *, modern: bool) -> Iterator[Place]:
         ConversionError: more than `MAX_EXPANDED` nodes.
     """
     count = 0
-    stack: list[Iterator[Place]] = [iter([Place((), node) for node in execution_order(root)])]
+    stack: list[Iterator[Place]] = [iter([place_of((), node) for node in execution_order(root)])]
     while stack:
         place = next(stack[-1], None)
         if place is None:
@@ -55,7 +61,7 @@ def expand(root: Canvas, *, modern: bool) -> Iterator[Place]:
             if count > MAX_EXPANDED:
                 raise ConversionError(f"its subgraphs expand to more than {MAX_EXPANDED} nodes")
             inside = (*place.instances, node)
-            stack.append(iter([Place(inside, inner) for inner in node.definition.nodes.values()]))
+            stack.append(iter([place_of(inside, inner) for inner in node.definition.nodes.values()]))
 
 
 def execution_order(canvas: Canvas) -> list[CanvasNode]:
@@ -108,6 +114,13 @@ class Resolver:
         Raises:
             ConversionError: the links form a circle, or lead to a node or link that the file does not have.
         """
+        node = place.node
+        wire = node.canvas.wires.get(node.inputs[index].link or -1)
+        if wire is not None and wire.target_id == node.id:
+            origin = node.canvas.nodes.get(wire.origin_id)
+            if origin is not None and origin.mode == 0 and not origin.virtual and origin.definition is None:
+                # Straight from a node that runs, as nearly all links are.
+                return Link(place.id[: len(place.id) - len(node.id)] + origin.id, wire.origin_slot)
         found: _Step | Link | Widget | None = (place, index, True, None)
         walked: dict[tuple[str, bool, int, str | None], None] = {}
         while isinstance(found, tuple) and not isinstance(found, Link):
@@ -157,13 +170,13 @@ def _step_back(place: Place, index: int, kind: str | None) -> _Step | Widget | N
         outer = instance.inputs[wire.origin_slot]
         if outer.link is None:
             return outer.host
-        return Place(place.instances[:-1], instance), wire.origin_slot, True, None
+        return place_of(place.instances[:-1], instance), wire.origin_slot, True, None
     origin = canvas.nodes.get(wire.origin_id)
     if origin is None:
         raise _broken(
             place, socket.name, f"link {wire.id} comes from node {wire.origin_id}, which the file does not have"
         )
-    return Place(place.instances, origin), wire.origin_slot, False, kind or socket.type
+    return place_of(place.instances, origin), wire.origin_slot, False, kind or socket.type
 
 
 def _step_through(place: Place, slot: int, kind: str, root: Canvas) -> _Step | Link | None:
@@ -181,7 +194,7 @@ def _step_through(place: Place, slot: int, kind: str, root: Canvas) -> _Step | L
             if setter is None:
                 raise _broken(place, None, "no Set node of that name is there")
             found, level = setter
-            return Place(place.instances[: len(place.instances) - level], found), 0, True, kind
+            return place_of(place.instances[: len(place.instances) - level], found), 0, True, kind
         return (place, slot, True, kind) if slot < len(node.inputs) else None
     return Link(place.id, slot)
 
@@ -204,7 +217,7 @@ def _step_in(place: Place, slot: int, kind: str) -> _Step | None:
         raise _broken(
             place, None, f"in its subgraph link {wire.id} comes from node {wire.origin_id}, which is not there"
         )
-    return Place(inside, inner), wire.origin_slot, False, kind
+    return place_of(inside, inner), wire.origin_slot, False, kind
 
 
 def _bypass(node: CanvasNode, slot: int, kind: str) -> int | None:

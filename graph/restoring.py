@@ -42,8 +42,8 @@ def _by_place(node: CanvasNode, values: list[JSON]) -> None:
     A file of 2025 or later names the widget of every value it has (``inputs[].widget``). Where the class has gained or
     lost a widget since, or a value cannot be its widget's, places are wrong and names are right.
     """
-    named = None if _is_dynamic(node) else _named(node, values)
-    if named is not None and (_changed(node, named) or not _all_fit(node, values)):
+    named = _named_if_needed(node, values)
+    if named is not None:
         for name, value in named.items():
             widget = node.widget(name)
             if widget is None:
@@ -61,21 +61,30 @@ def _by_place(node: CanvasNode, values: list[JSON]) -> None:
             place += 1
 
 
-def _is_dynamic(node: CanvasNode) -> bool:
-    """Whether values change which widgets there are, so that places can only be told one after the other."""
-    return bool(node.groups) or any(w.kind in {"COMFY_DYNAMICCOMBO_V3", "option", "index"} for w in node.widgets)
-
-
-def _changed(node: CanvasNode, named: dict[str, JSON]) -> bool:
-    """Whether the class has other widgets now than when the file was saved."""
-    return {w.name for w in node.widgets if w.saved and w.kind not in {"control", "filter", "button"}} != {
+def _named_if_needed(node: CanvasNode, values: list[JSON]) -> dict[str, JSON] | None:
+    """Saved values by name, where the file has names and places cannot be trusted."""
+    names = {item.widget for item in node.saved.inputs if item.widget is not None}
+    if not names:
+        return None
+    places = [widget for widget in node.widgets if widget.saved]
+    if names == {widget.name for widget in places if widget.kind not in _COMPANIONS} and all(
+        map(fits_widget, places, values)
+    ):
+        return None
+    # Where values change which widgets there are, places can only be told one after the other.
+    if node.groups or any(widget.kind in _CHANGING for widget in node.widgets):
+        return None
+    named = _named(node, values)
+    if named is None:
+        return None
+    changed = {widget.name for widget in places if widget.kind not in _COMPANIONS} != {
         name for name in named if (found := node.widget(name)) is None or found.kind != "button"
     }
+    return named if changed or not all(map(fits_widget, places, values)) else None
 
 
-def _all_fit(node: CanvasNode, values: list[JSON]) -> bool:
-    saved = [widget for widget in node.widgets if widget.saved]
-    return all(fits_widget(widget, value) for widget, value in zip(saved, values, strict=False))
+_COMPANIONS = frozenset({"control", "filter", "button"})
+_CHANGING = frozenset({"COMFY_DYNAMICCOMBO_V3", "option", "index"})
 
 
 def _named(node: CanvasNode, values: list[JSON]) -> dict[str, JSON] | None:

@@ -7,6 +7,7 @@ extensions in ``extensions/core``), read in the releases 1.27.10 (ComfyUI 0.3.64
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .canvas import UNSET, Autogrow, CanvasNode, Outlet, Socket, Widget
 from .jsontext import JSON
@@ -27,6 +28,32 @@ _AUDIO_PLAYERS = frozenset(
 def furnish(node: CanvasNode, schema: NodeSchema) -> None:
     """Give a new node the inputs, widgets and outputs of its class, with the defaults of the schema."""
     node.schema = schema
+    plan: _Plan | None = schema.__dict__.get("_plan")
+    if plan is None:
+        _furnish(node, schema)
+        schema.__dict__["_plan"] = _Plan(
+            [(s.name, s.type, s.widget) for s in node.inputs],
+            [(w.name, w.kind, w.value, w.saved, w.sent, w.spec) for w in node.widgets],
+            [(o.name, o.type) for o in node.outputs],
+            dict(node.groups),
+        )
+        return
+    node.inputs = [Socket(name, kind, None, widget) for name, kind, widget in plan.inputs]
+    node.widgets = [Widget(*parts) for parts in plan.widgets]
+    node.outputs = [Outlet(name, kind) for name, kind in plan.outputs]
+    node.groups = dict(plan.groups)
+
+
+class _Plan(NamedTuple):
+    """What a new node of a class has; kept with the schema, because a workflow has many nodes of few classes."""
+
+    inputs: list[tuple[str, str, str | None]]
+    widgets: list[tuple[str, str, JSON, bool, bool, InputSpec | None]]
+    outputs: list[tuple[str, str]]
+    groups: dict[str, Autogrow]
+
+
+def _furnish(node: CanvasNode, schema: NodeSchema) -> None:
     specs = [*schema.inputs, *_added_specs(schema)]
     for spec in specs:
         _add_socket(node, spec)
@@ -193,18 +220,16 @@ def _choose(node: CanvasNode, widget: Widget) -> None:
     if removed:
         node.inputs[:] = [socket for socket in node.inputs if not socket.name.startswith(prefix)]
     node.widgets[:] = [other for other in node.widgets if not other.name.startswith(prefix)]
-    sections = _option_inputs(widget)
+    sections = _option_specs(node, widget)
     if sections is None:
         for socket in removed:
             node.canvas.cut(socket.link)
         return
     place = node.widgets.index(widget) + 1
     widget_count, input_count = len(node.widgets), len(node.inputs)
-    for required, section in zip((True, False), sections, strict=True):
-        for key, raw in section.items():
-            spec = parse_input(prefix + key, raw, required=required, class_type=node.type)
-            _add_socket(node, spec)
-            _add_widget(node, spec)
+    for spec in sections:
+        _add_socket(node, spec)
+        _add_widget(node, spec)
     added_widgets = node.widgets[widget_count:]
     del node.widgets[widget_count:]
     node.widgets[place:place] = added_widgets
@@ -230,6 +255,22 @@ def _tell_links(node: CanvasNode, start: int, *, only: Socket | None = None) -> 
         wire = node.canvas.wires.get(socket.link) if socket.link is not None else None
         if wire is not None:
             wire.target_slot = index
+
+
+def _option_specs(node: CanvasNode, widget: Widget) -> list[InputSpec] | None:
+    """The inputs that the chosen option brings; kept with the schema."""
+    known: dict[tuple[str, str], list[InputSpec] | None] = {}
+    if node.schema is not None and isinstance(widget.value, str):
+        known = node.schema.__dict__.setdefault("_option_specs", known)
+    key = (widget.name, str(widget.value))
+    if key not in known:
+        sections = _option_inputs(widget)
+        known[key] = sections and [
+            parse_input(f"{widget.name}.{name}", raw, required=required, class_type=node.type)
+            for required, section in zip((True, False), sections, strict=True)
+            for name, raw in section.items()
+        ]
+    return known[key]
 
 
 def _option_inputs(widget: Widget) -> tuple[dict[str, JSON], dict[str, JSON]] | None:
