@@ -364,10 +364,3 @@ async def test_hostile_files_are_errors_and_the_worker_lives(engine: EmbeddedEng
     assert {error.node_id for error in refused.values()} == {"load"}
     assert "ffconcat-relative-read.png" in refused
     assert engine._process is process
-
-
-def test_the_worker_explains_itself() -> None:
-    command = [sys.executable, "-m", "comfy_atelier.engines.embedded.worker", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "EmbeddedEngine" in done.stdout
-    assert "ATELIER_CACHE_BYTES" in done.stdout

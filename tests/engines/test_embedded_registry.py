@@ -48,3 +48,10 @@ def test_text_runs_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_worker_explains_itself() -> None:
+    command = [sys.executable, "-m", "comfy_atelier.engines.embedded.worker", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "EmbeddedEngine" in done.stdout
+    assert "ATELIER_CACHE_BYTES" in done.stdout
