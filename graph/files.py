@@ -7,7 +7,7 @@ engine's own checks are. Sources: ComfyUI ``folder_paths.py`` (``annotated_filep
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,23 @@ MAX_NAME = 1000
 
 MAX_PART_BYTES = 255
 """Bytes of one part of a path (ext4, APFS, NTFS)."""
+
+MODEL_INPUTS: Mapping[str, str] = {
+    "ckpt_name": "checkpoints",
+    "unet_name": "diffusion_models",
+    "model_name": "diffusion_models",
+    "vae_name": "vae",
+    "clip_name": "text_encoders",
+    "clip_name1": "text_encoders",
+    "clip_name2": "text_encoders",
+    "clip_name3": "text_encoders",
+    "clip_name4": "text_encoders",
+    "lora_name": "loras",
+    "control_net_name": "controlnet",
+    "style_model_name": "style_models",
+    "name": "model_patches",
+}
+"""Inputs of loaders that name a file of weights: input -> the folder below models/ that it is looked for in."""
 
 # Inputs of the core that name a file although their schema has no upload flag.
 _READERS: dict[tuple[str, str], FileKind] = {

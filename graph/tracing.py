@@ -138,6 +138,10 @@ class Trace:
 
     def latent_sources(self, ref: InputRef) -> tuple[str, ...]:
         """The nodes on the way back along the latents that go into ``ref``, nearest first."""
+        return self.sources(ref, "LATENT")
+
+    def sources(self, ref: InputRef, kind: str) -> tuple[str, ...]:
+        """The nodes on the way back from ``ref`` along wires of one type ("MODEL"), nearest first."""
         found: dict[str, None] = {}
         first = self.prompt.nodes[ref.node].inputs.get(ref.input)
         stack = [first] if isinstance(first, Link) else []
@@ -148,7 +152,7 @@ class Trace:
             found[source] = None
             for name, spec in self.inputs(source).items():
                 value = self.prompt.nodes[source].inputs.get(name)
-                if isinstance(value, Link) and "LATENT" in spec.types:
+                if isinstance(value, Link) and kind in spec.types:
                     stack.append(value)
         return tuple(found)
 
@@ -162,7 +166,7 @@ class Trace:
         for node_id in self.live:
             inputs = self.inputs(node_id)
             if "LATENT" in self.outputs(node_id) and any(s.types & _SAMPLER_PARTS for s in inputs.values()):
-                parts[node_id] = self._sampler_parts(node_id)
+                parts[node_id] = self.sampler_parts(node_id)
                 samplers[node_id] = any(
                     self.encoders(InputRef(part, name))
                     for part in parts[node_id]
@@ -175,7 +179,8 @@ class Trace:
         left = {part for node_id, texts in samplers.items() if not texts for part in parts[node_id]} - kept
         return tuple(node_id for node_id in self.live if node_id not in left)
 
-    def _sampler_parts(self, node_id: str) -> set[str]:
+    def sampler_parts(self, node_id: str) -> set[str]:
+        """A sampler and what steers it: its guider, noise and schedule."""
         found = {node_id}
         stack = [node_id]
         while stack:

@@ -1,11 +1,11 @@
 """What a server would refuse, said before it is asked: `check_prompt`.
 
 Source: ComfyUI 0.33 ``execution.py`` (``validate_prompt``, ``validate_inputs``) and ``comfy_execution/validation.py``.
-What ComfyUI accepts is accepted, with these exceptions, each of which would fail or do harm later: a wire in a circle, to
-nowhere or from a slot that is not there, also where no output needs it; a negative slot (Python counts it from the end);
-a JSON value where only a wire can bring what is needed; a choice that the node does not offer in an input that ComfyUI
-leaves to the node; NaN as text; an output that fails while another would run; files outside the server's folders
-(`files`).
+What ComfyUI accepts is accepted, with these exceptions, each of which would fail or do harm later: a wire in a circle,
+to nowhere or from a slot that is not there, also where no output needs it; a negative slot (Python counts it from the
+end); a JSON value where only a wire can bring what is needed; a choice that the node does not offer in an input that
+ComfyUI leaves to the node; NaN as text; an output that fails while another would run; files outside the server's
+folders (`files`).
 """
 
 from __future__ import annotations
@@ -53,18 +53,21 @@ _JUDGED_BY_NODE: Mapping[str, frozenset[str]] = {
 }
 
 
-def check_prompt(prompt: Prompt, schemas: NodeSchemas) -> None:
+def check_prompt(prompt: Prompt, schemas: NodeSchemas, *, only_input: bool = True) -> None:
     """Raise `PromptError`, naming node, class and input, where a server with these schemas would refuse the prompt.
 
     Classes, wires and files are checked in every node; values, types and what is required in the nodes that an output
     needs, as a server does it.
+
+    Args:
+        only_input: refuse files of the server's own output and temporary folders too; see `files.check_files`.
     """
     _check_classes(prompt, schemas)
     topological_order(prompt)
     for node_id, node in prompt.nodes.items():
         for name, link in node.links:
             _check_slot(prompt, schemas, node_id, node, name, link)
-    check_files(prompt, schemas, only_input=True)
+    check_files(prompt, schemas, only_input=only_input)
     outputs = [node_id for node_id, node in prompt.nodes.items() if schemas[node.class_type].output_node]
     if not outputs:
         raise PromptError(
