@@ -285,7 +285,8 @@ def _outputs(listed: JSON, path: str) -> tuple[NodeOutput, ...]:
         if not isinstance(raw, dict):
             raise _wrong(f"must be an object, not {_kind(raw)}", f"{path}.outputs[{index}]")
         name = raw.get("name")
-        links = _link_ids(raw.get("links"), path, f"outputs[{index}].links")
+        listed_links = raw.get("links")
+        links = _link_ids(listed_links, path, f"outputs[{index}].links") if listed_links else ()
         found.append(NodeOutput(name if isinstance(name, str) else "", raw.get("type"), links, raw))
     return tuple(found)
 
@@ -338,6 +339,13 @@ def _links(listed: JSON, path: str) -> dict[int, WorkflowLink]:
     for index, raw in enumerate(listed):
         if raw is None:  # old front ends left holes, and the editor skips them
             continue
+        if type(raw) is list and len(raw) == 6:
+            link_id, origin, slot, target, target_slot, kind = raw
+            if type(link_id) is type(origin) is type(slot) is type(target) is type(target_slot) is int and (
+                slot >= 0 and target_slot >= 0 and link_id not in found
+            ):  # as nearly all are
+                found[link_id] = WorkflowLink(link_id, str(origin), slot, str(target), target_slot, kind)
+                continue
         if isinstance(raw, list) and len(raw) >= 5:
             link_id, origin, slot, target, target_slot = raw[:5]
             kind = raw[5] if len(raw) > 5 else None
