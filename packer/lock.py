@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,6 +63,48 @@ class FileLock:
             with contextlib.suppress(OSError):
                 self.path.unlink()
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Hold the folder ``path`` (made where missing) as one's own while the block runs; `Locked` where another has it.
+
+    On POSIX systems the folder itself is locked, so that a killed process leaves no lock file; Windows cannot lock a
+    folder, so there a file beside it is.
+    """
+    if sys.platform == "win32":
+        with FileLock(path.with_name(path.name + ".lock")):
+            path.mkdir(exist_ok=True)
+            yield
+        return
+    descriptor = None
+    while descriptor is None:
+        descriptor = _open_locked_folder(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_locked_folder(path: Path) -> int | None:
+    """A locked descriptor of the folder, or None where its owner before us took it away meanwhile."""
+    path.mkdir(exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        _lock(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise Locked(str(path)) from None
+    try:
+        same = os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        same = False
+    if not same:
+        os.close(descriptor)
+    return descriptor if same else None
 
 
 if sys.platform == "win32":

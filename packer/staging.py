@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import PackerError
-from .lock import FileLock, Locked
+from .lock import Locked, locked_folder
 
 _REMEDIES = {
     errno.ENOSPC: "free some space on that disk and try again",
@@ -120,11 +120,9 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         stage = _stage_for(target)
-        lock = FileLock(stage.with_name(stage.name + ".lock"))
-        with lock:
-            _remove(stage)
-            stage.mkdir()
+        with locked_folder(stage):
             try:
+                _empty(stage)  # of what a killed run left
                 yield stage
                 _flush_tree(stage)
                 _put(stage, target)
@@ -188,9 +186,15 @@ def _flush_tree(stage: Path) -> None:
         _flush_folder(Path(folder))
 
 
+def _empty(stage: Path) -> None:
+    for entry in stage.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
 def _remove(stage: Path) -> None:
-    if stage.is_dir() and not stage.is_symlink():
-        shutil.rmtree(stage, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            stage.unlink()
+    with contextlib.suppress(OSError):
+        _empty(stage)
+        stage.rmdir()

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from comfy_atelier.packer.lock import FileLock, Locked
+from comfy_atelier.packer.lock import FileLock, Locked, locked_folder
 
 HOLD = """
 import sys
@@ -36,3 +36,21 @@ def test_a_killed_owner_frees_it(tmp_path):
     with FileLock(path):
         pass
     assert not path.exists()
+
+
+def test_a_locked_folder_may_be_renamed_and_made_anew(tmp_path):
+    folder = tmp_path / "folder"
+    with locked_folder(folder):
+        with pytest.raises(Locked), locked_folder(folder):
+            pytest.fail("must not be entered")
+        folder.rename(tmp_path / "done")
+        with locked_folder(folder):
+            assert folder.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["done", "folder"]
+
+
+def test_an_error_in_the_block_comes_out_and_frees_the_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="mine"), locked_folder(tmp_path / "folder"):
+        raise FileNotFoundError("mine")
+    with locked_folder(tmp_path / "folder"):
+        pass

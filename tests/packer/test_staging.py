@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from comfy_atelier.packer import PackerError, write_text
-from comfy_atelier.packer.lock import FileLock
 from comfy_atelier.packer.staging import new_file, new_folder
 
 
@@ -218,12 +217,13 @@ def test_a_stage_that_a_killed_run_left_is_removed(tmp_path):
     assert names(tmp_path) == ["new"]
 
 
-def test_a_folder_that_another_process_fills_is_left_alone(tmp_path):
-    with FileLock(tmp_path / ".new.unpacking.lock"):
+def test_a_folder_that_somebody_else_fills_is_left_alone(tmp_path):
+    with new_folder(tmp_path / "new") as stage:
+        fill(stage)
         with pytest.raises(PackerError, match="another process"), new_folder(tmp_path / "new"):
             pytest.fail("must not be entered")
-        assert names(tmp_path) == [".new.unpacking.lock"]
-    assert names(tmp_path) == []
+        assert names(stage) == ["b", "input"]
+    assert names(tmp_path) == ["new"]
 
 
 def test_a_folder_whose_parent_is_closed_is_filled_from_inside(tmp_path, monkeypatch):
