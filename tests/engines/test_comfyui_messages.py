@@ -22,6 +22,27 @@ def test_what_is_no_message_is_none(text):
     assert read_text(text) is None
 
 
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        ([(0.0, 1.0, "running")], False),
+        ([(1, 1, "finished"), (0, 1, "running")], False),
+        ([(20, 20, "finished"), (0.0, 1.0, "running")], False),
+        ([(3, 20, "running")], True),
+        ([(3.0, 20.0, "running"), (1.0, 1.0, "finished")], True),
+        ([(0.5, 10.5, "running")], True),
+        ([(1, 1000, "running")], True),
+    ],
+)
+def test_states_without_steps_are_not_read(states, told):
+    nodes = {
+        str(number): {"value": value, "max": maximum, "state": state, "node_id": str(number), "prompt_id": "p"}
+        for number, (value, maximum, state) in enumerate(states)
+    }
+    text = json.dumps({"type": "progress_state", "data": {"prompt_id": "p", "nodes": nodes}})
+    assert (read_text(text) is not None) is told
+
+
 @pytest.mark.parametrize("data", ["null", "[]", '"x"', '{"prompt_id": 7}'])
 def test_odd_data_names_no_prompt(data):
     message = read_text(f'{{"type": "crystools.monitor", "data": {data}}}')
