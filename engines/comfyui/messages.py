@@ -16,7 +16,7 @@ _PREVIEW = 1
 _PREVIEW_WITH_METADATA = 4
 _PREVIEW_MEDIA = {1: "image/jpeg", 2: "image/png"}
 
-# `progress_state` tells of every node so far whenever one begins or ends: in a prompt of a hundred nodes, megabytes of it.
+# `progress_state` tells of every node so far whenever one begins or ends: megabytes in a prompt of a hundred nodes.
 # Only those are read that tell of steps: a node at work whose maximum is not the 1 that stands for no steps at all.
 _STATE = '{"type": "progress_state"'
 _STEPS = re.compile(r'"max": (?!1(?:\.0)?,)[\d.e+]+, "state": "running"')
