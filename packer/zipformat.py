@@ -18,6 +18,9 @@ from .names import shown
 
 STORED, DEFLATED = 0, 8
 
+MAX_DIRECTORY = 64 << 20
+"""Bytes of the directory, which is read as a whole; 10,000 members with long names have 4 MB."""
+
 _END = struct.Struct("<4s4H2LH")  # 4.3.16
 _LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
 _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
@@ -76,6 +79,8 @@ def read_entries(file: BinaryIO, length: int, *, limit: int) -> tuple[Entry, ...
     count, directory_size, directory_start = _read_end(file, length)
     if count > limit:
         raise ArchiveError(f"it has {count} members; {limit} are allowed")
+    if directory_size > MAX_DIRECTORY:
+        raise ArchiveError(f"its directory has {directory_size} bytes; {MAX_DIRECTORY} are allowed")
     centrals = _read_directory(_bytes_at(file, directory_start, directory_size), count)
     entries = [_read_member(file, central, directory_start) for central in centrals]
     position = 0

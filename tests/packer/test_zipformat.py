@@ -230,3 +230,8 @@ def test_too_many_members_are_refused_before_the_directory_is_read(tmp_path, cra
     data = craft.zip([craft.Lie(f"m{i}") for i in range(20)])
     with pytest.raises(ArchiveError, match="it has 20 members; 10 are allowed"):
         open_bytes(tmp_path, data, Limits(members=10))
+
+
+def test_a_huge_directory_is_refused_before_it_is_read(tmp_path, craft, monkeypatch):
+    monkeypatch.setattr("comfy_atelier.packer.zipformat.MAX_DIRECTORY", 100)
+    assert "its directory has" in refused(tmp_path, craft.zip([craft.Lie(f"m{i}") for i in range(3)]))
