@@ -169,9 +169,9 @@ class Sampling:
     """What the authors (or ComfyUI's own templates) sample with.
 
     ``cfg2`` is the second scale of a DualCFGGuider. ``shift`` is the value for ``shift_node``; both are None where
-    the model's own default is right. ``guider`` names the way of sampling: ``ksampler``, ``turbo`` (SamplerCustom
-    with SDTurboScheduler), ``refiner`` (two KSamplerAdvanced), ``basic`` (BasicGuider), ``dual_cfg`` (DualCFGGuider),
-    ``video`` (linear cfg).
+    the model's own default is right. ``cfg_norm`` is the strength of CFGNorm where the templates have it. ``guider``
+    names the way of sampling: ``ksampler``, ``turbo`` (SamplerCustom with SDTurboScheduler), ``refiner`` (two
+    KSamplerAdvanced), ``basic`` (BasicGuider), ``dual_cfg`` (DualCFGGuider), ``video`` (linear cfg).
     """
 
     sampler: str
@@ -184,6 +184,7 @@ class Sampling:
     guidance: float | None = None
     shift: float | None = None
     shift_node: str | None = None
+    cfg_norm: float | None = None
     source: str = ""
 
     def with_changes(self, changes: Mapping[str, Any]) -> Sampling:

@@ -264,6 +264,7 @@ def _sampling(row: Table | None) -> Sampling | None:
         guidance=row.optional("guidance", float),
         shift=shift,
         shift_node=shift_node if shift is not None else None,
+        cfg_norm=row.optional("cfg_norm", float),
         source=row.get("source", str),
     )
     row.done()

@@ -314,3 +314,10 @@ def _stranger(modules: _Modules) -> _Found | None:
         if modules.any(*words):
             return "", "", (), label
     return None
+
+
+def module_names(header: Header) -> list[str]:
+    """The modules that a LoRA changes, each once, as the file names them; empty for other files."""
+    sides = _INPUT_SIDE + _USO_SIDE
+    names = (name for name in header.shapes if name.endswith(sides))
+    return list(dict.fromkeys(name[: -len(next(side for side in sides if name.endswith(side)))] for name in names))

@@ -73,12 +73,12 @@ def _t5(header: Header) -> _Encoder | None:
         return None
     if keys[0] == 384:
         return "byt5_small", (), "transformers"
-    wide = header.size("encoder.block.23.layer.1.DenseReluDense.wi_1.weight", 0)
-    if wide == 10240:
+    width = header.size("encoder.block.0.layer.0.layer_norm.weight", 0)
+    if width == 4096 and header.has_prefix("encoder.block.0.layer.1.DenseReluDense.wi_1."):
         # UMT5 has a position bias in every layer, T5 in the first one only.
         many = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight" in header
         return "umt5_xxl" if many else "t5xxl", (), "transformers"
-    return "t5_xl" if wide == 5120 else "t5_base", (), "transformers"
+    return "t5_xl" if width == 2048 else "t5_base", (), "transformers"
 
 
 def _language_model(header: Header) -> _Encoder | None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .nodes_control import CONTROL_NODES
+from .nodes_image import IMAGE_NODES
 from .nodes_interface import INTERFACE_NODES
+from .nodes_load import LOADER_NODES
+from .nodes_lora import LORA_NODES
+from .nodes_prompt import PROMPT_NODES
+from .nodes_sample import SAMPLE_NODES
+from .nodes_settings import SETTINGS_NODES
 
 
 class AtelierExtension(ComfyExtension):
@@ -12,4 +19,13 @@ class AtelierExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node class of the pack."""
-        return [*INTERFACE_NODES]
+        return [
+            *LOADER_NODES,
+            *SETTINGS_NODES,
+            *SAMPLE_NODES,
+            *PROMPT_NODES,
+            *CONTROL_NODES,
+            *LORA_NODES,
+            *IMAGE_NODES,
+            *INTERFACE_NODES,
+        ]

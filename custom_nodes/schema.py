@@ -34,3 +34,6 @@ class _AnyCombo(str):
 AnyCombo = io.Custom("COMBO")
 AnyCombo.io_type = _AnyCombo("COMBO")
 """An output that can be wired to any combo widget."""
+
+SettingsType = io.Custom("ATELIER_SETTINGS")
+"""What a model wants, on a wire (settings.Settings)."""

@@ -1,0 +1,142 @@
+"""ControlNets that know their family: load with the right type, apply with the VAE where it is needed; an edge map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..catalogue import Detection, HeaderError, detect
+from .adapters import check_adapter
+from .control import KINDS, union_type
+from .errors import NodeInputError
+from .schema import SettingsType, node_schema
+from .settings import Settings
+from .stock import detected, model_path, stock
+
+GROUP = "control"
+FOLDER = "controlnet"
+
+
+def _known(name: str) -> Detection:
+    try:
+        return detect(model_path(FOLDER, name))
+    except HeaderError as error:
+        raise NodeInputError(f"ControlNet '{name}' cannot be used: {error}") from error
+
+
+class AtelierLoadControlNet(io.ComfyNode):
+    """A ControlNet of the model's family, its union type set."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = [name for name, (_, found) in detected((FOLDER,)).items() if found.kind == "controlnet"]
+        return node_schema(
+            node_id="AtelierLoadControlNet",
+            display_name="Load ControlNet",
+            group=GROUP,
+            description="Loads a ControlNet, refuses one made for another family, sets the type of unions.",
+            aliases=("controlnet", "canny", "depth", "openpose", "union"),
+            inputs=[
+                SettingsType.Input("settings", tooltip="Of the model that it will control."),
+                io.Combo.Input("controlnet", options=names, tooltip="ControlNet files, by their headers."),
+                io.Combo.Input(
+                    "kind", options=list(KINDS), default="auto", tooltip="What the map shows; unions need it."
+                ),
+            ],
+            outputs=[io.ControlNet.Output(tooltip="For Apply ControlNet.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, controlnet: str) -> bool | str:
+        try:
+            _known(controlnet)
+        except NodeInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, settings: Settings, controlnet: str, kind: str) -> io.NodeOutput:
+        found = _known(controlnet)
+        check_adapter(controlnet, found, "controlnet", (settings.family, settings.variant.architecture))
+        loaded = stock("ControlNetLoader", control_net_name=controlnet)[0]
+        if "union" in found.traits:
+            loaded = stock("SetUnionControlNetType", control_net=loaded, type=union_type(kind))[0]
+        return io.NodeOutput(loaded)
+
+
+class AtelierApplyControlNet(io.ComfyNode):
+    """ControlNetApplyAdvanced, with the VAE where the family encodes the map."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        share = {"min": 0.0, "max": 1.0, "step": 0.001}
+        return node_schema(
+            node_id="AtelierApplyControlNet",
+            display_name="Apply ControlNet",
+            group=GROUP,
+            description="Lets a map (edges, depth, a pose) steer the picture; uses the VAE where the family needs it.",
+            aliases=("controlnet", "control image"),
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="The prompt."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                io.ControlNet.Input("control_net", tooltip="From Load ControlNet."),
+                io.Vae.Input("vae", tooltip="The model's VAE."),
+                io.Image.Input("image", tooltip="The map: white edges, a depth map, a drawn pose."),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=10.0, step=0.01, tooltip="How strictly it is followed."
+                ),
+                io.Float.Input("start_percent", default=0.0, **share, tooltip="From which share of the steps."),
+                io.Float.Input("end_percent", default=1.0, **share, tooltip="To which share of the steps."),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="The prompt with the map."),
+                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt with the map."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, control_net: Any, vae: Any, **wires: Any) -> io.NodeOutput:
+        encoded = getattr(control_net, "latent_format", None) is not None
+        more = {"vae": vae} if encoded else {}
+        return io.NodeOutput(*stock("ControlNetApplyAdvanced", control_net=control_net, **wires, **more))
+
+
+class AtelierCannyMap(io.ComfyNode):
+    """Edges of a picture, at the size of the picture to be."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        def threshold(name: str, default: float, what: str) -> io.Float.Input:
+            return io.Float.Input(name, default=default, min=0.01, max=0.99, step=0.01, tooltip=what)
+
+        return node_schema(
+            node_id="AtelierCannyMap",
+            display_name="Canny Edge Map",
+            group=GROUP,
+            description="Finds a picture's edges for a canny ControlNet, scaled to the size of the picture to be.",
+            aliases=("canny", "edges", "preprocessor", "lineart"),
+            inputs=[
+                io.Image.Input("image", tooltip="The picture to take edges from."),
+                threshold("low_threshold", 0.4, "Weaker edges are kept where they touch a strong one."),
+                threshold("high_threshold", 0.8, "What counts as a strong edge."),
+                io.Int.Input(
+                    "width", default=0, min=0, max=16384, step=8, tooltip="Width of the map; 0 keeps the picture's."
+                ),
+                io.Int.Input(
+                    "height", default=0, min=0, max=16384, step=8, tooltip="Height of the map; 0 keeps the picture's."
+                ),
+            ],
+            outputs=[io.Image.Output(tooltip="White edges on black.")],
+        )
+
+    @classmethod
+    def execute(cls, image: Any, low_threshold: float, high_threshold: float, width: int, height: int) -> io.NodeOutput:
+        if width or height:
+            size = {"width": width, "height": height, "upscale_method": "lanczos", "crop": "center"}
+            image = stock("ImageScale", image=image, **size)[0]
+        limits = {"low_threshold": low_threshold, "high_threshold": high_threshold}
+        return io.NodeOutput(*stock("Canny", image=image, **limits))
+
+
+CONTROL_NODES: list[type[io.ComfyNode]] = [AtelierLoadControlNet, AtelierApplyControlNet, AtelierCannyMap]

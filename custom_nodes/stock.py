@@ -1,0 +1,135 @@
+"""ComfyUI's own nodes and folders, called as they are: what our nodes give is what stock nodes wired by hand give.
+
+The only module of the pack that reaches into ComfyUI besides ``comfy_api``; everything is looked up when it is
+needed, so that one code base fits the V1 and V3 forms that the same node has in different versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..catalogue import Detection, HeaderError, detect
+from .errors import NodeInputError
+
+
+def stock(class_type: str, **inputs: Any) -> tuple[Any, ...]:
+    """Run one of ComfyUI's nodes and return its outputs; required inputs that only newer versions have take their
+    defaults.
+    """
+    import nodes
+
+    node = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+    if node is None:
+        raise NodeInputError(f"this ComfyUI has no node '{class_type}'; update ComfyUI (0.3.64 or later)")
+    for name, spec in node.INPUT_TYPES().get("required", {}).items():
+        if name not in inputs:
+            options = spec[1] if len(spec) > 1 else {}
+            if "default" not in options:
+                raise NodeInputError(
+                    f"'{class_type}' wants an input '{name}' in this version of ComfyUI; update the pack"
+                )
+            inputs[name] = options["default"]
+    if hasattr(node, "define_schema"):
+        return tuple(node.execute(**inputs).result or ())
+    result = getattr(node(), node.FUNCTION)(**inputs)
+    return tuple(result["result"] if isinstance(result, dict) else result)
+
+
+def has_stock(class_type: str) -> bool:
+    """Whether this ComfyUI has a node of that name."""
+    import nodes
+
+    return class_type in nodes.NODE_CLASS_MAPPINGS
+
+
+def choices(class_type: str, name: str) -> list[str]:
+    """The choices of a stock node's drop-down, as this version of ComfyUI has them."""
+    import nodes
+
+    spec = nodes.NODE_CLASS_MAPPINGS[class_type].INPUT_TYPES()["required"][name]
+    return list(spec[0]) if isinstance(spec[0], list | tuple) else list(spec[1].get("options", []))
+
+
+def starting() -> bool:
+    """Whether ComfyUI is still starting: it asks every node for its id then, and no list of files is needed yet."""
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    return server is not None and not hasattr(server, "port")
+
+
+def model_path(folder: str, name: str) -> Path:
+    """Where a model file lies; NodeInputError says in which folder it was looked for."""
+    import folder_paths
+
+    full = folder_paths.get_full_path(folder, name)
+    if full is None:
+        raise NodeInputError(f"model '{name}' is not in models/{folder}; put it there, or choose another")
+    return Path(full)
+
+
+def detected(folders: Iterable[str]) -> dict[str, tuple[str, Detection]]:
+    """Every safetensors file of some folders that has a readable header: name -> (folder, what it is)."""
+    import folder_paths
+
+    if starting():
+        return {}
+    found: dict[str, tuple[str, Detection]] = {}
+    for folder in folders:
+        if folder not in folder_paths.folder_names_and_paths:
+            continue
+        for name in folder_paths.get_filename_list(folder):
+            full = folder_paths.get_full_path(folder, name)
+            if name in found or full is None or not name.endswith((".safetensors", ".sft")):
+                continue
+            try:
+                found[name] = (folder, detect(full))
+            except HeaderError:
+                continue  # damaged or still downloading: not offered; forced by a prompt it is named
+    return found
+
+
+FAMILY_OF_CONFIG = {
+    "SDXLRefiner": ("sdxl", "sdxl-refiner"),
+    "SDXL": ("sdxl", "sdxl"),
+    "SVD_img2vid": ("svd", "svd"),
+    "SD20": ("sd2", "sd2"),
+    "SD15": ("sd1", "sd1"),
+    "SD3": ("sd3.5", None),
+    "Flux": ("flux1", "flux1"),
+    "HiDream": ("hidream", "hidream"),
+    "QwenImage": ("qwen-image", "qwen-image"),
+    "HunyuanImage21": ("hunyuan-image", "hunyuan-image-2.1"),
+}
+"""ComfyUI's classes in supported_models.py -> family and architecture of the catalogue."""
+
+_RELATIVES = ("Flux2", "Chroma", "LongCatImage", "SV3D_u", "SV3D_p", "KOALA_700M", "KOALA_1B", "SD_X4Upscaler")
+
+
+def family_of(model: Any) -> tuple[str, str | None] | None:
+    """Family and architecture of a wired MODEL, by the class that ComfyUI detected; None where we do not know it."""
+    names = [cls.__name__ for cls in type(model.model.model_config).__mro__]
+    if any(name in _RELATIVES for name in names):
+        return None
+    found = next((FAMILY_OF_CONFIG[name] for name in names if name in FAMILY_OF_CONFIG), None)
+    if found == ("sd3.5", None):
+        width = model.model.model_config.unet_config.get("depth", 0) * 64
+        return "sd3.5", {2432: "sd3.5-large", 1536: "sd3.5-medium"}.get(width)
+    return found
+
+
+def lora_modules(model: Any, clip: Any, path: Path) -> tuple[list[str], set[str]]:
+    """The modules that a LoRA file changes, and those that this model and these encoders have, in the file's own
+    names.
+    """
+    import comfy.lora
+
+    from ..catalogue import read_header
+    from ..catalogue.signatures_lora import module_names
+
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    if clip is not None:
+        keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, keys)
+    return module_names(read_header(path)), set(keys)
