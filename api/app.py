@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from . import routes_files, routes_jobs, routes_service
 from .access import Access
 from .calls import Call
-from .documents import openapi
+from .documents import methods, openapi
 from .errors import ServiceError
 from .problems import Fault, Problem, from_service_error, invalid_inputs
 
@@ -67,7 +67,7 @@ def create_app(service: Service | Bundle | str | Path, **options: Any) -> FastAP
     app.add_middleware(
         Access, keys=settings.api_keys, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts
     )
-    _handle_errors(app)
+    _handle_errors(app, service)
     return app
 
 
@@ -140,7 +140,7 @@ def _noticing_stop(service: Service) -> Iterator[None]:
                 signal.signal(kind, handler)
 
 
-def _handle_errors(app: FastAPI) -> None:
+def _handle_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> Response:
         return error.response()
@@ -158,7 +158,7 @@ def _handle_errors(app: FastAPI) -> None:
                 405,
                 "method-not-allowed",
                 f"{request.method[:16]} is not possible here",
-                headers=dict(error.headers or {}),
+                headers={"Allow": ", ".join(methods(app, service, request.url.path)) or "GET"},
             ).response()
         return Problem(error.status_code, "bad-request", str(error.detail)).response()
 

@@ -82,6 +82,14 @@ def clean_filename(name: str, *, fallback: str = "file") -> str:
     return f"{fallback}_{kept}" if stem in reserved else kept or fallback
 
 
+def _store_error(error: OSError) -> StoreError:
+    if error.errno in NO_SPACE:
+        return StoreFull("no space is left for artifacts", remedy="free some space where ATELIER_DATA_DIR lies")
+    return StoreError(
+        f"an artifact cannot be written: {error.strerror or error}", remedy="check the rights of ATELIER_DATA_DIR"
+    )
+
+
 class ArtifactStore:
     """Files below one folder, ``<first two of sha256>/<sha256>.<extension>`` (an engine may go by the extension)."""
 
@@ -108,16 +116,26 @@ class ArtifactStore:
                 return self._keep_bytes(data, media_type, filename, source)
             return self._keep_file(data, media_type, filename, source)
         except OSError as error:
-            if error.errno in NO_SPACE:
-                raise StoreFull(
-                    "no space is left for artifacts", remedy="free some space where ATELIER_DATA_DIR lies"
-                ) from error
-            raise StoreError(
-                f"an artifact cannot be written: {error.strerror or error}",
-                remedy="check the rights of ATELIER_DATA_DIR",
-            ) from error
+            raise _store_error(error) from error
 
-    def _keep_bytes(self, data: bytes, media_type: str, filename: str, source: str) -> StoredFile:
+    def put(self, data: bytes, media_type: str, *, filename: str = "") -> StoredFile:
+        """Store a few bytes at once; they last only after `sync`. Raises as `keep` does."""
+        try:
+            return self._keep_bytes(data, media_type, filename, "", durable=False)
+        except OSError as error:
+            raise _store_error(error) from error
+
+    def sync(self, file: StoredFile) -> None:
+        """Return when a file of `put` is on the disk. Raises `StoreError`."""
+        try:
+            with self.where(file).open("rb+") as opened:
+                os.fsync(opened.fileno())
+        except OSError as error:
+            raise _store_error(error) from error
+
+    def _keep_bytes(
+        self, data: bytes, media_type: str, filename: str, source: str, *, durable: bool = True
+    ) -> StoredFile:
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest, media_type)
         if not self._touched(path, len(data)):
@@ -125,8 +143,9 @@ class ArtifactStore:
             try:
                 with temporary.open("xb") as file:
                     file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        file.flush()
+                        os.fsync(file.fileno())
                 temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)

@@ -384,7 +384,9 @@ class Dispatcher:
     async def _record(self, ticket: Ticket, outcome: Job, results: Results) -> None:
         """Write down a job that ended before anything of it was written: one commit tells it all."""
         try:
+            # Nobody knows of this job yet, so its files may reach the disk while its row does: both before it is told.
             inserted = await self._store.insert(outcome)
+            await results.synced()
         except StoreError as error:
             self._end(ticket, error)
             return
@@ -393,6 +395,10 @@ class Dispatcher:
 
     async def _settle(self, ticket: Ticket, outcome: Job, results: Results) -> None:
         """Write down how the run ended, as long as it takes; where the lease is lost, nothing is written."""
+        try:
+            await results.synced()
+        except StoreError as error:
+            outcome, results = finished(outcome, Status.FAILED, moment=now(), error=job_error(error)), Results()
         while True:
             try:
                 written = await self._store.settle(outcome, lease_number=outcome.lease_number)

@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import compile_path
 
 from . import views
 from .problems import MEDIA_TYPE
@@ -66,6 +67,9 @@ def openapi(app: FastAPI, service: Service) -> dict[str, Any]:
             operation = schema["paths"][path]["post"]
             operation["requestBody"] = body
             operation.setdefault("parameters", []).extend(_headers(path))
+        named = next(p for p in schema["paths"]["/uploads"]["post"]["parameters"] if p["name"] == "parameter")
+        if service.files.names:
+            named["schema"] = {"type": "string", "enum": list(service.files.names)}
         for operations in schema["paths"].values():
             for operation in operations.values():
                 operation["responses"] |= _everywhere(service, operation)
@@ -78,6 +82,17 @@ def openapi(app: FastAPI, service: Service) -> dict[str, Any]:
             schema["security"] = [{"bearer": []}, {"key": []}]
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def methods(app: FastAPI, service: Service, path: str) -> list[str]:
+    """The methods that an address takes."""
+    found: set[str] = set()
+    for template, operations in openapi(app, service)["paths"].items():
+        if compile_path(template)[0].match(path):
+            found |= {method.upper() for method in operations}
+    if path.startswith("/artifacts/"):
+        found.add("HEAD")
+    return sorted(found)
 
 
 def _everywhere(service: Service, operation: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from .problems import TITLES
 
 logger = logging.getLogger(__name__)
 
+SMALL_BYTES = 256 * 1024  # files up to this are written at once, and flushed while the job's end is committed
 PREVIEW_PAUSE_SECONDS = 0.1  # between two previews of one job
 IN_MEMORY_BYTES = 32 * 1024 * 1024  # outputs of a job up to this in all are answered to a waiting caller from memory
 DETAIL_LIMIT = 2000  # characters of an engine's message that callers see
@@ -57,6 +58,12 @@ class Results:
 
     outputs: tuple[JobOutput, ...] = ()
     data: dict[int, bytes] = field(default_factory=dict)
+    syncs: list[asyncio.Future[None]] = field(default_factory=list)  # small files on their way to the disk
+
+    async def synced(self) -> None:
+        """Return when every output is on the disk. Raises `StoreError`."""
+        for sync in self.syncs:
+            await sync
 
 
 class Execution:
@@ -83,7 +90,7 @@ class Execution:
             EngineError: the run failed.
             StoreError: an output could not be kept.
         """
-        produced: list[tuple[int, int, str, asyncio.Future[StoredFile], bytes | None]] = []
+        produced: list[_Kept] = []
         last_preview = 0.0
         titles = prepared.prompt.nodes
         try:
@@ -101,23 +108,16 @@ class Execution:
                                 self._events.preview(job_id, event.node, event.media_type, event.data)
                         case Produced():
                             if event.node in self._names:
-                                place, name = self._names[event.node]
-                                kept = self._keep(event, name)
-                                in_memory = event.data if isinstance(event.data, bytes) else None
-                                produced.append((place, event.index, name, kept, in_memory))
-                                if in_memory is None:
-                                    await kept  # the file is the engine's and may be gone after the next event
+                                produced.append(await self._keep(event))
                         case Cached():
                             pass
                         case Finished():
                             break
-            return await self._collect(produced)
-        finally:
-            for *_, kept, _data in produced:
-                if not kept.done():
-                    kept.cancel()
-                elif not kept.cancelled():
-                    kept.exception()  # looked at, so that nobody is told of an exception never retrieved
+        except BaseException:
+            for kept in produced:
+                kept.drop()
+            raise
+        return self._collect(produced)
 
     def _progress(
         self,
@@ -134,28 +134,54 @@ class Execution:
         progressed(progress)
         self._events.tell(job_id, "progress", progress.to_json())
 
-    def _keep(self, event: Produced, name: str) -> asyncio.Future[StoredFile]:
+    async def _keep(self, event: Produced) -> _Kept:
+        place, name = self._names[event.node]
         given = clean_filename(event.filename or "", fallback="")
         filename = given or f"{name}-{event.index}.{extension(event.media_type)}"
-        return asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._artifacts.keep(event.data, event.media_type, filename=filename)
+        loop = asyncio.get_running_loop()
+        data = event.data
+        if isinstance(data, bytes) and len(data) <= SMALL_BYTES:  # a thread would take longer than the writing
+            file = self._artifacts.put(data, event.media_type, filename=filename)
+            sync = loop.run_in_executor(self._threads, self._artifacts.sync, file)
+            return _Kept(place=place, index=event.index, name=name, file=file, data=data, sync=sync)
+        # A file is the engine's and may be gone after the next event, so this waits.
+        file = await loop.run_in_executor(
+            self._threads, lambda: self._artifacts.keep(data, event.media_type, filename=filename)
         )
+        in_memory = data if isinstance(data, bytes) else None
+        return _Kept(place=place, index=event.index, name=name, file=file, data=in_memory)
 
     @staticmethod
-    async def _collect(produced: list[tuple[int, int, str, asyncio.Future[StoredFile], bytes | None]]) -> Results:
-        results = Results()
+    def _collect(produced: list[_Kept]) -> Results:
+        results = Results(syncs=[kept.sync for kept in produced if kept.sync is not None])
         outputs: list[JobOutput] = []
         counts: dict[str, int] = {}
         in_memory = 0
-        for _, _, name, kept, data in sorted(produced, key=lambda item: item[:2]):
-            file = await kept
-            if data is not None and in_memory + len(data) <= IN_MEMORY_BYTES:
-                in_memory += len(data)
-                results.data[len(outputs)] = data
-            outputs.append(JobOutput(name=name, index=counts.get(name, 0), file=file))
-            counts[name] = counts.get(name, 0) + 1
+        for kept in sorted(produced, key=lambda kept: (kept.place, kept.index)):
+            if kept.data is not None and in_memory + len(kept.data) <= IN_MEMORY_BYTES:
+                in_memory += len(kept.data)
+                results.data[len(outputs)] = kept.data
+            outputs.append(JobOutput(name=kept.name, index=counts.get(kept.name, 0), file=kept.file))
+            counts[kept.name] = counts.get(kept.name, 0) + 1
         results.outputs = tuple(outputs)
         return results
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kept:
+    """A produced file that is stored, or on its way to the disk."""
+
+    place: int  # of its output in the interface
+    index: int
+    name: str
+    file: StoredFile
+    data: bytes | None
+    sync: asyncio.Future[None] | None = None
+
+    def drop(self) -> None:
+        """Nobody will wait for it any more."""
+        if self.sync is not None:
+            self.sync.add_done_callback(lambda sync: sync.cancelled() or sync.exception())
 
 
 def job_error(error: BaseException) -> JobError:

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 PAGE_LIMIT = 100
+EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["status", "progress", "preview"]},
+        "data": {"type": "string", "description": "JSON"},
+        "retry": {"type": "integer"},
+    },
+}
 
 
 def routes(service: Service) -> APIRouter:
@@ -77,7 +86,7 @@ def routes(service: Service) -> APIRouter:
         "/jobs/{job_id}/events",
         summary="What happens to a job, as server-sent events",
         responses={
-            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The stream"},
+            200: {"content": {"text/event-stream": {"itemSchema": EVENT}}, "description": "The stream"},
             204: {"description": "Everything was told already; do not come back"},
             **problems(400, 404, 503),
         },

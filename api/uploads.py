@@ -62,6 +62,11 @@ class FileTaker:
         self._any_file = any(p.type is ParameterType.FILE for p in self._parameters.values())
         self._checked: OrderedDict[tuple[str, bool], StoredFile] = OrderedDict()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The file parameters' names."""
+        return tuple(self._parameters)
+
     def parameter(self, name: str) -> Parameter | None:
         """The file parameter of that name."""
         return self._parameters.get(name)

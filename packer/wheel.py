@@ -72,7 +72,7 @@ def _from_checkout(root: Path) -> Wheel:
     version = str(project["version"])
     members: dict[str, bytes] = {}
     for package in tool["packages"]:
-        source = root / tool["package-dir"].get(package, package.replace(".", "/"))
+        source = root / _folder(package, tool.get("package-dir", {}))
         place = package.replace(".", "/")
         patterns = ["*.py", *tool.get("package-data", {}).get(package, ())]
         for pattern in patterns:
@@ -90,6 +90,15 @@ def _from_checkout(root: Path) -> Wheel:
         for path in sorted(root.glob(pattern)):
             members[f"{info}/licenses/{path.relative_to(root).as_posix()}"] = path.read_bytes()
     return Wheel(filename=f"{_normal(NAME)}-{version}-{TAG}.whl", members=members)
+
+
+def _folder(package: str, mapped: Mapping[str, str]) -> str:
+    """Where a package lies: as ``package-dir`` says of it, or below where that says of its parent."""
+    parent, inner = package, ""
+    while parent not in mapped and parent:
+        parent, _, last = parent.rpartition(".")
+        inner = f"{last}/{inner}"
+    return f"{mapped.get(parent, '.')}/{inner}"
 
 
 def _from_installed(installed: Distribution) -> Wheel:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -168,6 +169,11 @@ def test_the_wheel_holds_what_setuptools_would_take(tmp_path):
         assert archive.read(names[-1]).decode().count("\n") == len(names)
     assert "comfy_atelier/__init__.py" in names
     assert "comfy_atelier/api/service.py" in names
+    root = Path(__file__).parents[2]
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    for package in declared:
+        folder = package.replace(".", "/")
+        assert any(name.rpartition("/")[0] == folder for name in names), package
     assert "comfy_atelier/packer/templates/app.py.txt" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("comfy_atelier/tests")]
 
