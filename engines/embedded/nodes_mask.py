@@ -138,7 +138,7 @@ def grow(mask: torch.Tensor, expand: int, tapered_corners: bool) -> torch.Tensor
     out = _stack(mask).unsqueeze(1)
     sign = -1.0 if expand < 0 else 1.0
     out = out * sign
-    for _ in range(min(abs(expand), max(out.shape[-2:]))):  # more changes nothing
+    for _ in range(min(abs(expand), sum(out.shape[-2:]))):  # more changes nothing
         edged = pad(out, (1, 1, 1, 1), "replicate")
         if tapered_corners:
             across = max_pool2d(edged[..., 1:-1, :], (1, 3), stride=1)

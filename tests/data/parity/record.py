@@ -1,9 +1,10 @@
 """Write what real ComfyUIs give for seeded random prompts over the weight-free node classes, for the parity tests.
 
-    python tests/data/parity/record.py PATH=PYTHON [PATH=PYTHON ...]
+    python tests/data/parity/record.py PATH=PYTHON [PATH=PYTHON ...] [CLASS ...]
 
-The first ComfyUI named is the reference (0.33.0); of each further one only the differences are kept. Writes
-``prompts.json.xz`` (prompts, texts, shapes) and ``pixels.xz`` (what the shapes hold, 8 bits a value) beside itself.
+Where classes are named, only their records are made anew. The first ComfyUI named is the reference (0.33.0); of each
+further one only the differences are kept. Writes ``prompts.json.xz`` (prompts, texts, shapes) and ``pixels.xz`` (what
+the shapes hold, 8 bits a value) beside itself.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from comfy_atelier.engines import EngineError, InvalidPrompt, ManagedComfyUI, Produced
 from comfy_atelier.engines.embedded.registry import CLASSES
 from comfy_atelier.graph import InputRef, NodeSchemas, Prompt
-from PIL import Image
 
 HERE = Path(__file__).parent
 INPUTS = HERE / "inputs"
@@ -88,6 +90,14 @@ class Builder:
                 lambda: [self.add("EmptyImage", width=2, height=2, batch_size=1, color=0xFF8000), 0],
             ]
         )()
+
+    def sigmas(self) -> Link:
+        rng = self.rng
+        if rng.random() < 0.3:
+            text = rng.choice(["14.6, 8, 4.5, 2, 1, 0.3, 0", "1, 0.75, 0.5, 0.25, 0.0", "0", ""])
+            return [self.add("ManualSigmas", sigmas=text), 0]
+        low, high, steps = rng.choice([0.03, 0.5]), rng.choice([14.6, 80.0]), rng.randint(1, 6)
+        return [self.add("KarrasScheduler", steps=steps, sigma_max=high, sigma_min=low, rho=7.0), 0]
 
     def number(self) -> Any:
         rng = self.rng
@@ -173,7 +183,7 @@ DRAWN: dict[tuple[str, str], Callable[[random.Random], Any]] = {
     ("ImageScale", "width"): lambda r: r.choice([0, sizes(r)]),
     ("ImageScale", "height"): lambda r: r.choice([0, sizes(r)]),
     ("ImageScaleBy", "scale_by"): lambda r: r.choice([0.01, 0.1, 0.37, 0.5, 0.99, 1.0, 1.5, 2.0, 2.13]),
-    ("ImageScaleToMaxDimension", "largest_size"): lambda r: r.choice([0, 1, sizes(r)]),
+    ("ImageScaleToMaxDimension", "largest_size"): lambda r: r.choice([1, sizes(r)]),
     ("ImageScaleToTotalPixels", "megapixels"): lambda r: 0.01,
     ("ImageScaleToTotalPixels", "resolution_steps"): lambda r: r.choice([1, 1, 1, 1, 8, 16]),
     ("ResizeAndPadImage", "target_width"): sizes,
@@ -218,6 +228,27 @@ DRAWN: dict[tuple[str, str], Callable[[random.Random], Any]] = {
     ("ImageMergeTileList", "final_height"): lambda r: r.choice([64, 70, 90]),
     ("ImageMergeTileList", "overlap"): lambda r: r.choice([0, 8, 16]),
 }
+for _name in ("Karras", "Exponential", "Polyexponential", "Laplace"):
+    DRAWN[f"{_name}Scheduler", "steps"] = lambda r: r.choice([1, 2, 3, 5, 8])
+    DRAWN[f"{_name}Scheduler", "sigma_max"] = lambda r: r.choice([14.614642, 80.0, 1.0, 0.5])
+    DRAWN[f"{_name}Scheduler", "sigma_min"] = lambda r: r.choice([0.0291675, 0.002, 0.5, 1.0])
+    DRAWN[f"{_name}Scheduler", "rho"] = lambda r: r.choice([7.0, 1.0, 3.5, 0.5])
+DRAWN.update(
+    {
+        ("VPScheduler", "steps"): lambda r: r.choice([1, 2, 5, 8]),
+        ("VPScheduler", "beta_d"): lambda r: r.choice([19.9, 5.0, 1.0]),
+        ("VPScheduler", "beta_min"): lambda r: r.choice([0.1, 0.0, 1.0]),
+        ("ManualSigmas", "sigmas"): lambda r: r.choice(
+            ["14.6 8 0", "1, .5, 0", "-1e3 +2", "", "no numbers", "1..2 3.", "7"]
+        ),
+        ("SplitSigmas", "step"): lambda r: r.choice([0, 1, 2, 3, 7, 100]),
+        ("SplitSigmasDenoise", "denoise"): lambda r: r.choice([0.0, 0.3, 0.5, 0.75, 1.0]),
+        ("SetFirstSigma", "sigma"): lambda r: r.choice([0.0, 1.5, 136.0]),
+        ("ExtendIntermediateSigmas", "steps"): lambda r: r.choice([1, 2, 3, 5]),
+        ("ExtendIntermediateSigmas", "start_at_sigma"): lambda r: r.choice([-1.0, 5.0, 14.6]),
+        ("ExtendIntermediateSigmas", "end_at_sigma"): lambda r: r.choice([0.0, 1.0, 12.0]),
+    }
+)
 for _name in ("ImageCrop", "CropMask"):
     DRAWN.update({(_name, "width"): sizes, (_name, "height"): sizes, (_name, "x"): positions, (_name, "y"): positions})
 for _name in ("ImageCompositeMasked", "MaskComposite"):
@@ -228,7 +259,12 @@ for _name in ("left", "top", "right", "bottom"):
 DRAWN["ImagePadForOutpaint", "feathering"] = lambda r: r.choice([0, 1, 2, 4, 7, 8, 40])
 
 RESIZES: list[Callable[[random.Random, Builder], dict[str, Any]]] = [
-    lambda r, b: {"resize_type": "scale dimensions", "width": r.choice([0, sizes(r)]), "height": sizes(r), "crop": "center"},
+    lambda r, b: {
+        "resize_type": "scale dimensions",
+        "width": r.choice([0, sizes(r)]),
+        "height": sizes(r),
+        "crop": "center",
+    },
     lambda r, b: {"resize_type": "scale dimensions", "width": sizes(r), "height": sizes(r), "crop": "disabled"},
     lambda r, b: {"resize_type": "scale by multiplier", "multiplier": r.choice([0.05, 0.5, 1.3, 2.0])},
     lambda r, b: {"resize_type": "scale longer dimension", "longer_size": r.choice([1, 12, 30])},
@@ -307,6 +343,8 @@ def plain(spec: Any, build: Builder, rng: random.Random, class_type: str) -> Any
             return build.image()
         case "MASK":
             return build.mask()
+        case "SIGMAS":
+            return build.sigmas()
         case "COMFY_MATCHTYPE_V3":
             return build.image() if rng.random() < 0.6 else build.mask()
         case "STRING":
@@ -321,7 +359,10 @@ def plain(spec: Any, build: Builder, rng: random.Random, class_type: str) -> Any
         case "COMBO":
             return rng.choice([*(spec.choices or ()), *(spec.choices or ())] * 6 + ["no such choice"])
         case "INT" | "FLOAT":
-            low, high = spec.minimum if spec.minimum is not None else -10, spec.maximum if spec.maximum is not None else 10
+            low, high = (
+                spec.minimum if spec.minimum is not None else -10,
+                spec.maximum if spec.maximum is not None else 10,
+            )
             edge = rng.random()
             if edge < 0.15:
                 return low
@@ -331,8 +372,7 @@ def plain(spec: Any, build: Builder, rng: random.Random, class_type: str) -> Any
                 return high + 1
             return rng.randint(int(low), int(high)) if spec.type == "INT" else round(rng.uniform(low, high), 2)
         case "*" | "INT,FLOAT,STRING,BOOLEAN":
-            value = build.value()
-            return value
+            return build.value()
     return None
 
 
@@ -464,14 +504,14 @@ async def choose(engine: Any, class_type: str, schemas: NodeSchemas) -> list[tup
     return kept
 
 
-async def record(installs: list[tuple[Path, Path]]) -> None:
+async def record(installs: list[tuple[Path, Path]], classes: list[str]) -> None:
     schemas = NodeSchemas.builtin("0.33.0")
     cases: list[dict[str, Any]] = []
     reference: list[dict[str, Any]] = []
     engine = ManagedComfyUI(installs[0][0], python=installs[0][1], device="cpu")
     await engine.start()
     try:
-        for class_type in sorted(CLASSES):
+        for class_type in classes or sorted(CLASSES):
             for case, answer in await choose(engine, class_type, schemas):
                 cases.append(case)
                 reference.append(answer)
@@ -488,7 +528,7 @@ async def record(installs: list[tuple[Path, Path]]) -> None:
                     print(version(path), case["class"], other.get("message", other.get("error", "differs")), flush=True)
         finally:
             await engine.close()
-    pixels = bytearray()
+    kept, pixels = keep(classes)
     for case, answer in zip(cases, reference, strict=True):
         if "error" in answer:
             case.update(answer)
@@ -502,13 +542,31 @@ async def record(installs: list[tuple[Path, Path]]) -> None:
                 entry.update(shape=list(value.shape), offset=len(pixels))
                 pixels += value.tobytes()
             case["produced"].append(entry)
+    cases = sorted(kept + cases, key=lambda case: case["class"])
     text = json.dumps(cases, ensure_ascii=False, separators=(",", ":"))
     (HERE / "prompts.json.xz").write_bytes(lzma.compress(text.encode(), preset=9))
     (HERE / "pixels.xz").write_bytes(lzma.compress(bytes(pixels), preset=9))
     print(len(cases), "prompts,", len(text), "and", len(pixels), "bytes")
 
 
+def keep(classes: list[str]) -> tuple[list[dict[str, Any]], bytearray]:
+    """The records of all other classes, and their pixels."""
+    pixels = bytearray()
+    if not classes:
+        return [], pixels
+    cases = json.loads(lzma.decompress((HERE / "prompts.json.xz").read_bytes()))
+    before = lzma.decompress((HERE / "pixels.xz").read_bytes())
+    cases = [case for case in cases if case["class"] not in classes]
+    for entry in (entry for case in cases for entry in case.get("produced", ()) if "shape" in entry):
+        size = int(np.prod(entry["shape"]))
+        data = before[entry["offset"] : entry["offset"] + size]
+        entry["offset"] = len(pixels)
+        pixels += data
+    return cases, pixels
+
+
 if __name__ == "__main__":
     draw_inputs()
-    pairs = [argument.split("=", 1) for argument in sys.argv[1:]]
-    asyncio.run(record([(Path(path), Path(python)) for path, python in pairs]))
+    pairs = [argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument]
+    named = [argument for argument in sys.argv[1:] if "=" not in argument]
+    asyncio.run(record([(Path(path), Path(python)) for path, python in pairs], named))
