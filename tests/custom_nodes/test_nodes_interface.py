@@ -68,13 +68,10 @@ def test_the_shipped_table_says_what_the_server_says(comfyui: Any) -> None:
         assert [(o.name, o.type) for o in mine.outputs] == [(o.name, o.type) for o in theirs.outputs]
 
 
-def test_start_up_is_quick_and_quiet(comfyui: Any) -> None:
+def test_start_up_is_quiet(comfyui: Any) -> None:
     log = comfyui.log.read_text(encoding="utf-8", errors="replace")
     ours = [line for line in log.splitlines() if "atelier" in line.lower()]
     assert not [line for line in ours if re.search("warn|error|fail|skip|cannot", line, re.IGNORECASE)]
-    seconds = re.search(r"([0-9.]+) seconds[^:]*: .*comfy_atelier", log)
-    assert seconds, log
-    assert float(seconds[1]) <= 0.3
 
 
 def test_values_pass_through(comfyui: Any) -> None:

@@ -1,0 +1,119 @@
+"""The catalogue for readers: ``docs/models.md`` is what this gives, and a test holds it to that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .catalogue import Catalogue
+from .entries import Control, Family, Lora, ModelFile, Variant
+
+HEAD = """# Models
+
+What `atelier models`, `atelier lint` and the node pack know. This page is made from `catalogue/data`, one readable
+file for each family: change it there, then write the page again.
+
+    python -m comfy_atelier.catalogue.overview > docs/models.md
+
+Sizes are of the recommended files together; `about` means that one of them is rounded. Commercial use is about running
+the model; read the licence behind the link before you rely on it. What nobody could check is listed below each family.
+"""
+
+
+def overview(catalogue: Catalogue) -> str:
+    """The whole page in Markdown, families and variants in the catalogue's order."""
+    parts = [HEAD, *(_family(family) for family in catalogue.families), _licences(catalogue)]
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _family(family: Family) -> str:
+    rows = [
+        f"## {family.name}",
+        "",
+        f"{family.summary} By {family.maker}.",
+        "",
+        "| variant | for | files | parameters | steps, cfg | sampler | native size | licence | commercial use |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(_variant(variant) for variant in family.variants),
+    ]
+    if family.loras:
+        rows += ["", "LoRAs: " + "; ".join(_lora(lora) for lora in family.loras) + "."]
+    if family.controls:
+        rows += ["", "Control: " + "; ".join(_control(control) for control in family.controls) + "."]
+    doubts = list(_doubts(family))
+    if doubts:
+        rows += ["", "Not verified:", "", *doubts]
+    return "\n".join(rows) + "\n"
+
+
+def _variant(variant: Variant) -> str:
+    sampling, rule = variant.sampling, variant.resolution
+    how = f"{sampling.steps}, {sampling.cfg:g}" if sampling else "-"
+    if sampling and sampling.guidance is not None:
+        how += f", guidance {sampling.guidance:g}"
+    if sampling and sampling.shift is not None:
+        how += f", shift {sampling.shift:g}"
+    cells = (
+        f"`{variant.id}` {variant.name}",
+        ", ".join(variant.tasks),
+        _size(variant.files),
+        _count(variant.parameters),
+        how,
+        f"{sampling.sampler} {sampling.scheduler}" if sampling else "-",
+        f"{rule.width}x{rule.height}" if rule else "-",
+        f"[{variant.licence.name}]({variant.licence.url})",
+        variant.licence.commercial,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _size(files: Iterable[ModelFile]) -> str:
+    known = [file for file in files if file.size is not None]
+    if not known:
+        return "-"
+    total = sum(file.size or 0 for file in known)
+    exact = all(file.size_is_exact for file in known) and len(known) == len(list(files))
+    return f"{'' if exact else 'about '}{total / 1e9:.1f} GB"
+
+
+def _count(parameters: int | None) -> str:
+    return "-" if parameters is None else f"{parameters / 1e9:.1f} billion"
+
+
+def _lora(lora: Lora) -> str:
+    changes = ", ".join(f"{name} {value:g}" for name, value in lora.sampling.items() if isinstance(value, int | float))
+    return f"`{lora.id}` for {', '.join(lora.variants)}" + (f" ({changes})" if changes else "")
+
+
+def _control(control: Control) -> str:
+    return f"`{control.id}` ({', '.join(control.kinds)}) for {', '.join(control.variants)}"
+
+
+def _doubts(family: Family) -> Iterable[str]:
+    said: dict[str, list[str]] = {}
+    entries = (*family.variants, *family.files, *family.loras, *family.controls)
+    for entry in entries:
+        for place, why in entry.unverified.items():
+            said.setdefault(f"{place}: {why}", []).append(f"`{entry.id}`")
+    for doubt in sorted(said):
+        yield f"- {', '.join(said[doubt])}: {doubt}"
+
+
+def _licences(catalogue: Catalogue) -> str:
+    rows = [
+        "## Licences",
+        "",
+        "| licence | commercial use | conditions | pictures | territory |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for licence in catalogue.licences.values():
+        doubt = "".join(f" (not verified: {why})" for why in licence.unverified.values())
+        name = f"[{licence.name}]({licence.url})"
+        cells = (name, licence.commercial + doubt, licence.conditions, licence.outputs, licence.territory)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(overview(Catalogue()))
