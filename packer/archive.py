@@ -130,6 +130,8 @@ class Archive:
         with target.open("xb") as file:
             for chunk in self.chunks(name):
                 file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _entry(self, name: str) -> Entry:
         try:
