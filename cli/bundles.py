@@ -39,7 +39,10 @@ def register(app: typer.Typer) -> None:
             typer.Option("--all", help="List every node pack and package there, not only what is needed."),
         ] = False,
         online: Annotated[
-            bool, typer.Option(help="Ask Hugging Face and Civitai for the source of models that nothing here knows.")
+            bool,
+            typer.Option(
+                "--online", help="Ask Hugging Face and Civitai for the source of models that nothing here knows."
+            ),
         ] = False,
         params: Annotated[
             list[str] | None,

@@ -277,7 +277,7 @@ def _from_workflow(classes: set[str], schemas: NodeSchemas, workflow: Workflow |
         git_node_packs=tuple(git[url] for url in sorted(git)),
         registry_node_packs=tuple(registry[pack_id] for pack_id in sorted(registry)),
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        notes=tuple(f"the node pack of the class {shown(name)} is not known (--comfyui-dir)" for name in unknown),
+        notes=tuple(f"the node pack of the class {shown(name)} is not known (--comfyui)" for name in unknown),
     )
 
 

@@ -280,7 +280,7 @@ def missing_model(model: LocatedModel, folders: ModelFolders, url: str | None = 
     put = f"put it into {model.filename.rsplit('/', 1)[0]}" + (f" (from {url})" if url else "")
     return MissingFile(
         f"{place}: the model {shown(ref.name)} is not in {where}",
-        remedy=f"{put}, name its folder with --models-dir or --comfyui-dir, or pass --allow-missing-models",
+        remedy=f"{put}, name its folder with --models or --comfyui, or pass --allow-missing-models",
     )
 
 

@@ -164,4 +164,4 @@ def test_without_a_comfyui_the_editors_notes_are_used():
     ]
     assert found.comfyui_version == BUILTIN.version
     assert found.python == f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert found.notes == ("the node pack of the class 'EvilNode' is not known (--comfyui-dir)",)
+    assert found.notes == ("the node pack of the class 'EvilNode' is not known (--comfyui)",)

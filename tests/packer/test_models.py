@@ -202,7 +202,7 @@ def test_the_error_of_a_missing_model_says_all(folders, tmp_path):
     assert message == (
         "node 4 (LoraLoaderModelOnly), input 'lora_name': the model 'ink.safetensors' is not in "
         f"{tmp_path / 'models' / 'loras'}; put it into models/loras (from https://models.example.org/ink), name its "
-        "folder with --models-dir or --comfyui-dir, or pass --allow-missing-models"
+        "folder with --models or --comfyui, or pass --allow-missing-models"
     )
 
 
