@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import PortInUse
 from .settings import Settings
@@ -69,36 +70,74 @@ def serve(
     """Serve a bundle until a signal ends it.
 
     Args:
-        announce: called with the service's address once it listens there.
+        port: 0 takes a free one.
+        announce: called with the service's address once it takes requests.
 
     Raises:
         PortInUse: the address cannot be listened on.
         PackerError, GraphError: the bundle cannot be read.
-        StoreError: the data folder cannot be used.
+        StoreError: the data folder or the database cannot be used.
+        EngineError: the engine cannot be made as it was asked for.
     """
     import uvicorn
 
     from .service import Service
 
-    sock = listen(host, port)
-    try:
+    with contextlib.closing(listen(host, port)) as sock:
         settings = settings if settings is not None else Settings()
         service = Service(bundle, settings=settings, engine=_factory(engine_config))
-        if announce is not None:
-            name, number = sock.getsockname()[:2]
-            announce(f"http://{f'[{name}]' if ':' in name else name}:{number}")
-        with contextlib.suppress(KeyboardInterrupt):
-            config = uvicorn.Config(
-                service.app,
-                log_level="info" if logging.getLogger().isEnabledFor(logging.INFO) else "warning",
-                access_log=False,
-                timeout_graceful_shutdown=int(settings.shutdown_seconds) + GRACE_SECONDS,
-                server_header=False,
-                lifespan="on",
-            )
+        started = _Started(service.app, lambda: announce(address(sock)) if announce is not None else None)
+        config = uvicorn.Config(
+            started,
+            log_config=None,  # the program's own logging, not uvicorn's
+            access_log=False,
+            timeout_graceful_shutdown=int(settings.shutdown_seconds) + GRACE_SECONDS,
+            server_header=False,
+            lifespan="on",
+        )
+        try:
             uvicorn.Server(config).run(sockets=[sock])
-    finally:
-        sock.close()
+        except KeyboardInterrupt:
+            return
+        except SystemExit:
+            if started.failure is None:
+                raise
+        if started.failure is not None:
+            raise started.failure
+
+
+def address(sock: socket.socket) -> str:
+    """Where a listening socket's service is called; a socket for every address is called on this machine."""
+    host, port = sock.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Started:
+    """The application, whose failure to start `serve` raises instead of printing it with its traceback."""
+
+    def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
+        self._app = app
+        self._ready = ready
+        self.failure: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def told(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                message = {"type": message["type"], "message": ""}
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                self._ready()
+
+        try:
+            await self._app(scope, receive, told)
+        except Exception as error:
+            self.failure = error
 
 
 def _factory(config: EngineConfig | None) -> _Make | None:
