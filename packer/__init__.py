@@ -1,7 +1,7 @@
 """Bundles: manifest, models, environment, archive, restore, export of a service. Imports graph and catalogue.
 
-Plain imports, as in graph: `pack`, `unpack` and `verify` live in modules of other names, so none hides another. Only
-`export`, whose module bears its name, is bound by hand.
+Plain imports, as in graph: `pack`, `unpack` and `verify` live in modules of other names, so none hides another. The
+name `export` is the function; its module of the same name is reached by `from comfy_atelier.packer.export import ...`.
 """
 
 from .archive import Archive
@@ -9,6 +9,7 @@ from .atelier import AtelierManifest
 from .audit import Check, Finding, VerifyReport, verify
 from .bundle import Bundle
 from .errors import ArchiveError, ManifestError, MissingFile, PackerError, RestoreError, UnknownVersion
+from .export import ExportReport, export
 from .inputs import InputFile
 from .manifest import Model, ModelSource, Snapshot
 from .packing import PackReport, pack
@@ -21,6 +22,7 @@ __all__ = [
     "AtelierManifest",
     "Bundle",
     "Check",
+    "ExportReport",
     "Finding",
     "InputFile",
     "ManifestError",
@@ -34,6 +36,7 @@ __all__ = [
     "UnknownVersion",
     "UnpackReport",
     "VerifyReport",
+    "export",
     "pack",
     "unpack",
     "verify",
