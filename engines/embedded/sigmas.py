@@ -21,7 +21,12 @@ ALWAYS = 999999999.9  # a noise level above all others, as ComfyUI writes it
 
 
 class NoiseLevels(Protocol):
-    """The noise levels of a model, ``sigmas`` rising, and where in them a timestep is."""
+    """The noise levels of a model, ``sigmas`` rising, and where in them a timestep is.
+
+    `is_flow`: noise and picture are mixed, ``sigma * noise + (1 - sigma) * picture``; else noise is added.
+    """
+
+    is_flow: bool
 
     @property
     def sigmas(self) -> torch.Tensor:
@@ -39,6 +44,8 @@ class NoiseLevels(Protocol):
 
 class Discrete:
     """A thousand levels from betas whose roots rise evenly: Stable Diffusion 1.x, 2.x and SDXL."""
+
+    is_flow = False
 
     def __init__(
         self, *, start: float = 0.00085, end: float = 0.012, count: int = 1000, zero_snr: bool = False
@@ -83,6 +90,8 @@ def _to_zero_snr(sigmas: torch.Tensor) -> torch.Tensor:
 class Flow:
     """Straight lines from noise to picture, shifted towards noise: SD 3.5, HunyuanImage, HiDream, Qwen-Image."""
 
+    is_flow = True
+
     def __init__(self, *, shift: float = 1.0, multiplier: float = 1000.0) -> None:
         self.shift = shift
         self.multiplier = multiplier
@@ -113,6 +122,8 @@ class Flow:
 
 class FluxFlow:
     """Straight lines from noise to picture, shifted by an exponent: FLUX.1."""
+
+    is_flow = True
 
     def __init__(self, *, shift: float = 1.15) -> None:
         self.shift = shift

@@ -1,4 +1,4 @@
-"""Write what ComfyUI's own functions give for noise levels and schedules; run it with ComfyUI's Python.
+"""Write what ComfyUI's own functions give for noise levels, schedules and samplers; run it with ComfyUI's Python.
 
     cd COMFYUI && PYTHON .../tests/data/parity/record_sampling.py --cpu
 
@@ -20,7 +20,8 @@ import comfy.options
 comfy.options.enable_args_parsing()
 
 import torch  # noqa: E402
-from comfy import model_sampling, samplers  # noqa: E402
+from comfy import model_sampling, sample, samplers  # noqa: E402
+from comfy.k_diffusion import sampling  # noqa: E402
 
 HERE = Path(__file__).parent
 STEPS = (1, 2, 3, 4, 7, 10, 20, 30, 50)
@@ -43,8 +44,60 @@ LEVELS = {
 }
 
 
+SAMPLERS = (
+    "euler", "euler_ancestral", "heun", "dpm_2", "dpm_2_ancestral", "lms", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m",
+    "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "ddpm", "lcm",
+)  # fmt: skip
+SHAPE = (2, 4, 3, 5)
+
+
+class Flow(model_sampling.ModelSamplingDiscreteFlow, model_sampling.CONST):
+    pass
+
+
+class Added(model_sampling.ModelSamplingDiscrete, model_sampling.EPS):
+    pass
+
+
+class Model:
+    """A stand-in for a model: the same made-up picture in any noise, nonlinear in both; the tests have it too."""
+
+    def __init__(self, levels: Any) -> None:
+        self.inner_model = self
+        self.model_patcher = self
+        self.model_sampling = levels
+
+    def get_model_object(self, name: str) -> Any:
+        return self.model_sampling
+
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **_: Any) -> torch.Tensor:
+        s = sigma.reshape(-1, 1, 1, 1)
+        return torch.sin(x * 1.3) * torch.exp(-s) + 0.3 * x / (1 + s * s) + 0.1
+
+
+def sampled() -> dict[str, Any]:
+    """Final latents: sampler, levels, schedule, steps -> values, from the noise of seed 7."""
+    found: dict[str, Any] = {}
+    for flow in (False, True):
+        levels = Flow(Config(shift=3.0)) if flow else Added(Config())
+        for name in SAMPLERS:
+            for scheduler, steps in (("karras", 5), ("normal", 8), ("simple", 1), ("sgm_uniform", 3)):
+                if flow and scheduler == "karras":
+                    continue  # not meant for flows
+                sigmas = samplers.calculate_sigmas(levels, scheduler, steps)
+                noise = sample.prepare_noise(torch.zeros(SHAPE), 7)
+                x = noise * sigmas[0]
+                result = getattr(sampling, f"sample_{name}")(
+                    Model(levels), x, sigmas, extra_args={"seed": 7}, disable=True
+                )
+                found[f"{name} {'flow' if flow else 'discrete'} {scheduler} {steps}"] = result.flatten().tolist()
+    some = sample.prepare_noise(torch.zeros(3, *SHAPE[1:]), 11, [2, 0, 2])
+    found["noise 11 of 2 0 2"] = some.flatten().tolist()
+    return found
+
+
 def main() -> None:
-    recorded: dict[str, Any] = {}
+    recorded: dict[str, Any] = {"samplers": sampled()}
     for name, (kind, settings) in LEVELS.items():
         levels = kind(Config(**settings))
         entry: dict[str, Any] = {"settings": settings, "schedules": {}}
