@@ -21,120 +21,16 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from .errors import IdempotencyConflict, StoreError, StoreFull
-from .jobs import Job, JobError, JobOutput, JobProgress, Status, StoredFile, leased
+from .jobs import Job, JobProgress, Status, StoredFile, leased
 from .store import Inserted, Renewal, Upload
+from .tables import FINAL, INSERT, NEXT, SETTLE, UPDATE, dump, job_of, job_row, jobs, metadata, state_row, uploads
 
 T = TypeVar("T")
 
 BATCH_LIMIT = 256  # writes in one transaction at most
 BUSY_SECONDS = 10  # how long a write waits for another process's transaction (SQLite)
 
-_metadata = sa.MetaData()
-
-_position = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers rows by itself for INTEGER only
-
-_jobs = sa.Table(
-    "jobs",
-    _metadata,
-    sa.Column("position", _position, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(36), nullable=False, unique=True),
-    sa.Column("owner", sa.String(64), nullable=False),
-    sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("inputs", sa.Text, nullable=False),
-    sa.Column("outputs", sa.Text, nullable=False),
-    sa.Column("error", sa.Text),
-    sa.Column("progress", sa.Text),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("lease_owner", sa.String(128), nullable=False),
-    sa.Column("lease_number", sa.Integer, nullable=False),
-    sa.Column("lease_until", sa.BigInteger, nullable=False),
-    sa.Column("available_at", sa.BigInteger, nullable=False),
-    sa.Column("cancel_requested", sa.Boolean, nullable=False),
-    sa.Column("created_at", sa.BigInteger, nullable=False),
-    sa.Column("started_at", sa.BigInteger),
-    sa.Column("finished_at", sa.BigInteger),
-    sa.Column("idempotency_key", sa.String(255)),
-    sa.Column("request_hash", sa.String(64), nullable=False),
-    sa.UniqueConstraint("owner", "idempotency_key"),
-    sa.Index("jobs_by_status", "status", "position"),
-    sa.Index("jobs_by_owner", "owner", "position"),
-    sqlite_autoincrement=True,  # a position is never given twice, not even after the newest rows were deleted
-)
-
-_uploads = sa.Table(
-    "uploads",
-    _metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("owner", sa.String(64), nullable=False),
-    sa.Column("kind", sa.String(16), nullable=False),
-    sa.Column("file", sa.Text, nullable=False),
-    sa.Column("created_at", sa.BigInteger, nullable=False),
-)
-
-_FINAL = [status.value for status in Status if status.is_final]
-
 Write = Callable[[sa.Connection], Any]
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-
-
-def _state(job: Job) -> dict[str, Any]:
-    """The columns that change in a job's life."""
-    return {
-        "status": job.status.value,
-        "outputs": _dump([output.to_json() for output in job.outputs]),
-        "error": _dump(job.error.to_json()) if job.error is not None else None,
-        "progress": _dump(job.progress.to_json()) if job.progress is not None else None,
-        "attempts": job.attempts,
-        "lease_owner": job.lease_owner,
-        "lease_number": job.lease_number,
-        "lease_until": job.lease_until,
-        "available_at": job.available_at,
-        "cancel_requested": job.cancel_requested,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-    }
-
-
-def _row(job: Job) -> dict[str, Any]:
-    inputs = {"values": dict(job.values), "files": {name: file.to_json() for name, file in job.files.items()}}
-    return {
-        "id": job.id,
-        "owner": job.owner,
-        "inputs": _dump(inputs),
-        "created_at": job.created_at,
-        "idempotency_key": job.idempotency_key,
-        "request_hash": job.request_hash,
-        **_state(job),
-    }
-
-
-def _job(row: sa.RowMapping) -> Job:
-    inputs = json.loads(row["inputs"])
-    return Job(
-        id=row["id"],
-        position=row["position"],
-        owner=row["owner"],
-        status=Status(row["status"]),
-        values=inputs["values"],
-        files={name: StoredFile.from_json(file) for name, file in inputs["files"].items()},
-        outputs=tuple(JobOutput.from_json(output) for output in json.loads(row["outputs"])),
-        error=JobError.from_json(json.loads(row["error"])) if row["error"] else None,
-        progress=JobProgress(**json.loads(row["progress"])) if row["progress"] else None,
-        attempts=row["attempts"],
-        lease_owner=row["lease_owner"],
-        lease_number=row["lease_number"],
-        lease_until=row["lease_until"],
-        available_at=row["available_at"],
-        cancel_requested=bool(row["cancel_requested"]),
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        idempotency_key=row["idempotency_key"],
-        request_hash=row["request_hash"],
-    )
 
 
 def store_error(error: Exception) -> StoreError:
@@ -207,7 +103,7 @@ class SQLStore:
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
         with engine.execution_options(atelier_write=True).begin() as connection:
-            _metadata.create_all(connection)
+            metadata.create_all(connection)
         return engine
 
     # --- the writer -------------------------------------------------------------------------------------------------
@@ -312,18 +208,18 @@ class SQLStore:
 
     async def insert(self, job: Job) -> Inserted:
         """See `JobStore.insert`."""
-        row = _row(job)
+        row = job_row(job)
 
         def write(connection: sa.Connection) -> Inserted | _Failure:
             if job.idempotency_key is not None:
                 found = connection.execute(
-                    sa.select(_jobs).where(_jobs.c.owner == job.owner, _jobs.c.idempotency_key == job.idempotency_key)
+                    sa.select(jobs).where(jobs.c.owner == job.owner, jobs.c.idempotency_key == job.idempotency_key)
                 ).mappings()
                 for before in found:
                     if before["request_hash"] != job.request_hash:
                         return _Failure(key_conflict())
-                    return Inserted(job=_job(before), existing=True)
-            result = connection.execute(_INSERT, row)
+                    return Inserted(job=job_of(before), existing=True)
+            result = connection.execute(INSERT, row)
             key = result.inserted_primary_key
             assert key is not None
             return Inserted(job=replace(job, position=key[0]), existing=False)
@@ -334,22 +230,22 @@ class SQLStore:
         """See `JobStore.claim`."""
 
         def write(connection: sa.Connection) -> Job | None:
-            row = connection.execute(_NEXT, {"moment": moment}).mappings().first()
+            row = connection.execute(NEXT, {"moment": moment}).mappings().first()
             if row is None:
                 return None
-            job = leased(_job(row), owner=owner, until=until, moment=moment)
-            connection.execute(_UPDATE, {"b_position": job.position, **_state(job)})
+            job = leased(job_of(row), owner=owner, until=until, moment=moment)
+            connection.execute(UPDATE, {"b_position": job.position, **state_row(job)})
             return job
 
         return await self._write(write)
 
     async def settle(self, job: Job, *, lease_number: int) -> bool:
         """See `JobStore.settle`."""
-        row = {"b_id": job.id, "b_lease_number": lease_number, **_state(job)}
+        row = {"b_id": job.id, "b_lease_number": lease_number, **state_row(job)}
         del row["cancel_requested"]  # a caller may have asked meanwhile
 
         def write(connection: sa.Connection) -> bool:
-            return connection.execute(_SETTLE, row).rowcount == 1
+            return connection.execute(SETTLE, row).rowcount == 1
 
         return await self._write(write)
 
@@ -361,12 +257,12 @@ class SQLStore:
             for job_id, number in leases.items():
                 values: dict[str, Any] = {"lease_until": until}
                 if job_id in progress:
-                    values["progress"] = _dump(progress[job_id].to_json())
+                    values["progress"] = dump(progress[job_id].to_json())
                 row = connection.execute(
-                    sa.update(_jobs)
-                    .where(_jobs.c.id == job_id, _jobs.c.status == "running", _jobs.c.lease_number == number)
+                    sa.update(jobs)
+                    .where(jobs.c.id == job_id, jobs.c.status == "running", jobs.c.lease_number == number)
                     .values(**values)
-                    .returning(_jobs.c.cancel_requested)
+                    .returning(jobs.c.cancel_requested)
                 ).first()
                 if row is not None:
                     held.add(job_id)
@@ -378,30 +274,28 @@ class SQLStore:
 
     async def cancel(self, job_id: str, *, owner: str | None, moment: int) -> Job | None:
         """See `JobStore.cancel`."""
-        which = [_jobs.c.id == job_id] if owner is None else [_jobs.c.id == job_id, _jobs.c.owner == owner]
+        which = [jobs.c.id == job_id] if owner is None else [jobs.c.id == job_id, jobs.c.owner == owner]
 
         def write(connection: sa.Connection) -> Job | None:
             connection.execute(
-                sa.update(_jobs)
-                .where(*which, _jobs.c.status == "queued")
+                sa.update(jobs)
+                .where(*which, jobs.c.status == "queued")
                 .values(status="cancelled", finished_at=moment, cancel_requested=True)
             )
-            connection.execute(
-                sa.update(_jobs).where(*which, _jobs.c.status == "running").values(cancel_requested=True)
-            )
-            row = connection.execute(sa.select(_jobs).where(*which)).mappings().first()
-            return _job(row) if row is not None else None
+            connection.execute(sa.update(jobs).where(*which, jobs.c.status == "running").values(cancel_requested=True))
+            row = connection.execute(sa.select(jobs).where(*which)).mappings().first()
+            return job_of(row) if row is not None else None
 
         return await self._write(write)
 
     async def lapsed(self, *, moment: int, dead_owners: Collection[str] = ()) -> Sequence[Job]:
         """See `JobStore.lapsed`."""
-        ended = sa.or_(_jobs.c.lease_until < moment, _jobs.c.lease_owner.in_(list(dead_owners)))
+        ended = sa.or_(jobs.c.lease_until < moment, jobs.c.lease_owner.in_(list(dead_owners)))
         return await self._read(
             lambda connection: [
-                _job(row)
+                job_of(row)
                 for row in connection.execute(
-                    sa.select(_jobs).where(_jobs.c.status == "running", ended).order_by(_jobs.c.position)
+                    sa.select(jobs).where(jobs.c.status == "running", ended).order_by(jobs.c.position)
                 ).mappings()
             ]
         )
@@ -410,9 +304,7 @@ class SQLStore:
         """See `JobStore.lease_owners`."""
         return await self._read(
             lambda connection: frozenset(
-                connection.execute(
-                    sa.select(_jobs.c.lease_owner).where(_jobs.c.status == "running").distinct()
-                ).scalars()
+                connection.execute(sa.select(jobs.c.lease_owner).where(jobs.c.status == "running").distinct()).scalars()
             )
         )
 
@@ -420,8 +312,8 @@ class SQLStore:
         """See `JobStore.get`."""
 
         def read(connection: sa.Connection) -> Job | None:
-            row = connection.execute(sa.select(_jobs).where(_jobs.c.id == job_id)).mappings().first()
-            return _job(row) if row is not None else None
+            row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
+            return job_of(row) if row is not None else None
 
         return await self._read(read)
 
@@ -429,21 +321,21 @@ class SQLStore:
         self, *, owner: str, status: Status | None = None, before: int | None = None, limit: int = 50
     ) -> Sequence[Job]:
         """See `JobStore.list`."""
-        query = sa.select(_jobs).where(_jobs.c.owner == owner).order_by(_jobs.c.position.desc()).limit(limit)
+        query = sa.select(jobs).where(jobs.c.owner == owner).order_by(jobs.c.position.desc()).limit(limit)
         if status is not None:
-            query = query.where(_jobs.c.status == status.value)
+            query = query.where(jobs.c.status == status.value)
         if before is not None:
-            query = query.where(_jobs.c.position < before)
-        return await self._read(lambda connection: [_job(row) for row in connection.execute(query).mappings()])
+            query = query.where(jobs.c.position < before)
+        return await self._read(lambda connection: [job_of(row) for row in connection.execute(query).mappings()])
 
     async def queue_position(self, job: Job) -> int:
         """See `JobStore.queue_position`."""
-        query = sa.select(sa.func.count()).where(_jobs.c.status == "queued", _jobs.c.position < job.position)
+        query = sa.select(sa.func.count()).where(jobs.c.status == "queued", jobs.c.position < job.position)
         return await self._read(lambda connection: int(connection.execute(query).scalar_one()) + 1)
 
     async def counts(self) -> Mapping[Status, int]:
         """See `JobStore.counts`."""
-        query = sa.select(_jobs.c.status, sa.func.count()).group_by(_jobs.c.status)
+        query = sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)
         return await self._read(
             lambda connection: {Status(status): count for status, count in connection.execute(query)}
         )
@@ -456,14 +348,14 @@ class SQLStore:
             "id": upload.id,
             "owner": upload.owner,
             "kind": upload.kind,
-            "file": _dump(upload.file.to_json()),
+            "file": dump(upload.file.to_json()),
             "created_at": upload.created_at,
         }
-        await self._write(lambda connection: connection.execute(sa.insert(_uploads), row).rowcount)
+        await self._write(lambda connection: connection.execute(sa.insert(uploads), row).rowcount)
 
     async def get_upload(self, upload_id: str, *, owner: str) -> Upload | None:
         """See `JobStore.get_upload`."""
-        query = sa.select(_uploads).where(_uploads.c.id == upload_id, _uploads.c.owner == owner)
+        query = sa.select(uploads).where(uploads.c.id == upload_id, uploads.c.owner == owner)
 
         def read(connection: sa.Connection) -> Upload | None:
             row = connection.execute(query).mappings().first()
@@ -483,10 +375,10 @@ class SQLStore:
         """See `JobStore.forget`."""
 
         def write(connection: sa.Connection) -> int:
-            jobs = connection.execute(
-                sa.delete(_jobs).where(_jobs.c.status.in_(_FINAL), _jobs.c.finished_at < before)
+            gone = connection.execute(
+                sa.delete(jobs).where(jobs.c.status.in_(FINAL), jobs.c.finished_at < before)
             ).rowcount
-            return jobs + connection.execute(sa.delete(_uploads).where(_uploads.c.created_at < before)).rowcount
+            return gone + connection.execute(sa.delete(uploads).where(uploads.c.created_at < before)).rowcount
 
         return await self._write(write)
 
@@ -495,10 +387,10 @@ class SQLStore:
 
         def read(connection: sa.Connection) -> frozenset[str]:
             found: set[str] = set()
-            for inputs, outputs in connection.execute(sa.select(_jobs.c.inputs, _jobs.c.outputs)):
+            for inputs, outputs in connection.execute(sa.select(jobs.c.inputs, jobs.c.outputs)):
                 found.update(file["sha256"] for file in json.loads(inputs)["files"].values())
                 found.update(output["file"]["sha256"] for output in json.loads(outputs))
-            for file in connection.execute(sa.select(_uploads.c.file)).scalars():
+            for file in connection.execute(sa.select(uploads.c.file)).scalars():
                 found.add(json.loads(file)["sha256"])
             return frozenset(found)
 
@@ -517,22 +409,6 @@ def key_conflict() -> IdempotencyConflict:
     return IdempotencyConflict(
         "this Idempotency-Key was used before with other inputs", remedy="send a new key with new inputs"
     )
-
-
-_INSERT = sa.insert(_jobs)
-_NEXT = (
-    sa.select(_jobs)
-    .where(_jobs.c.status == "queued", _jobs.c.available_at <= sa.bindparam("moment"))
-    .order_by(_jobs.c.position)
-    .limit(1)
-    .with_for_update(skip_locked=True)  # PostgreSQL: two services never wait for, nor take, the same row
-)
-_UPDATE = sa.update(_jobs).where(_jobs.c.position == sa.bindparam("b_position"))
-_SETTLE = sa.update(_jobs).where(
-    _jobs.c.id == sa.bindparam("b_id"),
-    _jobs.c.status == "running",
-    _jobs.c.lease_number == sa.bindparam("b_lease_number"),
-)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
