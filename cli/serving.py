@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,7 +140,8 @@ async def _run(
     done: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="atelier-run-") as scratch:
         files = {**bundle.files(bound.prompt, Path(scratch)), **bound.files}
-        engine = create_engine(config)
+        # A picture of one's own carries the prompt that made it, as ComfyUI's do; a service's does not.
+        engine = create_engine(dataclasses.replace(config, metadata=True))
         try:
             await engine.start()
             started = time.monotonic()
