@@ -17,7 +17,7 @@ from .errors import BindError
 from .interface import Interface, OutputType, Parameter, ParameterType
 from .interface_markers import zip_text_node
 from .jsontext import JSON, short
-from .markers import INPUT_MARKERS, OUTPUT_MARKERS, STOCK_OUTPUTS, SWITCHES, InputMarker, marker_value_input
+from .markers import INPUT_MARKERS, OUTPUT_MARKERS, STOCK_OUTPUTS, SWITCHES, InputMarker, is_marker, marker_value_input
 from .prompt import InputRef, Link, Prompt, PromptNode
 from .schemas import NodeSchemas
 from .values import checked_value
@@ -127,6 +127,9 @@ class _Binding:
         self.parameters = parameters
         self.given = given
         self.files: dict[InputRef, Path] = {}
+        self._given_at: dict[str, list[InputRef]] = {}
+        for ref in given:
+            self._given_at.setdefault(ref.node, []).append(ref)
         self._schemas = schemas
 
     def bound(self, output_names: Mapping[str, str]) -> Bound:
@@ -157,9 +160,9 @@ class _Binding:
                 self._wire(inputs, ref, node, value)
             else:
                 inputs[name] = value
-        for ref, new in self.given.items():
-            if ref.node == node_id and ref.input not in node.inputs:
-                inputs[ref.input] = self._literal(ref, new)
+        for ref in self._given_at.get(node_id, ()):
+            if ref.input not in node.inputs:
+                inputs[ref.input] = self._literal(ref, self.given[ref])
         return inputs
 
     def _wire(self, inputs: dict[str, Link | JSON], ref: InputRef, node: PromptNode, link: Link) -> None:
@@ -185,6 +188,13 @@ class _Binding:
         for _ in range(len(self.prompt.nodes) + 1):
             source = self.prompt.nodes.get(link.node)
             marker = INPUT_MARKERS.get(source.class_type) if source else None
+            if source is not None and marker is None and is_marker(source.class_type):
+                raise BindError(
+                    f"is wired to node {short(link.node)} ({source.class_type}), which has no outputs",
+                    node_id=ref.node,
+                    class_type=node.class_type,
+                    input_name=ref.input,
+                )
             if source is None or marker is None:
                 return link, marker_id
             marker_id = link.node

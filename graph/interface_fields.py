@@ -8,7 +8,7 @@ from .dynamic import COMBO as DYNAMIC_COMBO
 from .files import file_kind, file_name_fault
 from .interface import Parameter, ParameterType
 from .jsontext import JSON
-from .prompt import InputRef, Link, Prompt
+from .prompt import InputRef, Link
 from .schemas import InputSpec
 from .tracing import Trace, custom_title
 
@@ -38,7 +38,7 @@ def parameter_for(
     number = kind in {ParameterType.INTEGER, ParameterType.NUMBER}
     decided = trace.spec(decides) if decides and decides != ref else None
     low, high = _bounds(spec, decided if decided and _TYPES.get(decided.type) is kind else None)
-    mask = kind is ParameterType.IMAGE and _mask_used(trace.prompt, ref.node)
+    mask = kind is ParameterType.IMAGE and _mask_used(trace, ref.node)
     return Parameter(
         name=name,
         type=kind,
@@ -63,7 +63,7 @@ def parameter_type(trace: Trace, ref: InputRef, value: JSON) -> ParameterType | 
     if kind is not None:
         if not isinstance(value, str):
             return None
-        only_mask = kind == "image" and _only_mask(trace.prompt, ref.node)
+        only_mask = kind == "image" and _only_mask(trace, ref.node)
         return ParameterType.MASK if only_mask else ParameterType(kind)
     spec = trace.spec(ref)
     if spec is not None:
@@ -118,15 +118,12 @@ def _choices(spec: InputSpec, inputs: Mapping[str, Link | JSON], name: str) -> t
     return tuple(choice for choice in choices if choice in ready) or choices
 
 
-def _only_mask(prompt: Prompt, node_id: str) -> bool:
+def _only_mask(trace: Trace, node_id: str) -> bool:
     """Whether only the mask of a loaded picture is used."""
-    return _slots_used(prompt, node_id) == {1}
+    return {slot for _, slot in trace.consumers.get(node_id, ())} == {1}
 
 
-def _mask_used(prompt: Prompt, node_id: str) -> bool:
+def _mask_used(trace: Trace, node_id: str) -> bool:
     """Whether a loaded picture's mask is used beside it."""
-    return prompt.nodes[node_id].class_type == "LoadImage" and {0, 1} <= _slots_used(prompt, node_id)
-
-
-def _slots_used(prompt: Prompt, node_id: str) -> set[int]:
-    return {link.slot for node in prompt.nodes.values() for _, link in node.links if link.node == node_id}
+    loads = trace.prompt.nodes[node_id].class_type == "LoadImage"
+    return loads and {0, 1} <= {slot for _, slot in trace.consumers.get(node_id, ())}

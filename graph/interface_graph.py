@@ -6,6 +6,7 @@ Every rule follows wires and types, not node ids or titles of some template: the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -96,9 +97,10 @@ def graph_parameters(prompt: Prompt, schemas: NodeSchemas) -> tuple[Parameter, .
     found.sort(key=lambda role: (_rank(role), _number_in(role.prefer)))
     names = Names()
     parameters = []
+    often = Counter(role.name for role in found)
     for group in _groups(trace, found):
         first = group[0]
-        several = sum(role.name == first.name for role in found) > len(group)
+        several = often[first.name] > len(group)
         wanted = first.prefer if several and first.prefer else first.name
         title = custom_title(prompt, schemas, first.ref.node)
         name = names.take(wanted, title=title, node_id=first.ref.node)
@@ -213,9 +215,13 @@ def _likeness(trace: Trace, ref: InputRef) -> int:
 
 
 def _files(trace: Trace) -> Iterator[Role]:
-    """Pictures, masks, videos and sounds that are loaded by name; all of them, for a server wants each."""
+    """Pictures, masks, videos and sounds that are loaded by name.
+
+    Those of a branch that does not run too: a server looks for everything that an output names.
+    """
+    live = set(trace.live)
     for node_id, node in trace.prompt.nodes.items():
-        if node_id not in trace.live and not _needed_file(trace, node_id):
+        if node_id not in live and node_id not in trace.consumers:
             continue
         for name, value in node.inputs.items():
             kind = file_kind(node, name, trace.schemas)
@@ -226,11 +232,6 @@ def _files(trace: Trace) -> Iterator[Role]:
                 yield Role(parameter.type.value, InputRef(node_id, name), _fed(trace, node_id, parameter.type))
 
 
-def _needed_file(trace: Trace, node_id: str) -> bool:
-    """Whether a server asks for a file although its branch does not run: it checks everything that an output names."""
-    return any(link.node == node_id for node in trace.prompt.nodes.values() for _, link in node.links)
-
-
 _PLAIN = frozenset(
     ["image", "images", "pixels", "mask", "video", "audio", "file", "input", "source", "on_true", "on_false", "value"]
 )
@@ -238,13 +239,11 @@ _PLAIN = frozenset(
 
 def _fed(trace: Trace, node_id: str, kind: ParameterType) -> str:
     """A name from what a loaded file goes into (``start_image``); empty where that says nothing."""
-    for consumer in trace.prompt.nodes.values():
-        for name, link in consumer.links:
-            own = last_part(name)
-            if link.node == node_id and own not in _PLAIN:
-                own = identifier(own, "")
-                if own:
-                    return own if kind.value in own or "frame" in own else f"{own}_{kind.value}"
+    for ref, _ in trace.consumers.get(node_id, ()):
+        own = last_part(ref.input)
+        own = "" if own in _PLAIN else identifier(own, "")
+        if own:
+            return own if kind.value in own or "frame" in own else f"{own}_{kind.value}"
     return ""
 
 
@@ -252,7 +251,7 @@ def _seeds(trace: Trace) -> Iterator[Role]:
     """Seeds of what makes pictures; of other nodes (language models) only where there is none of these."""
     makers: list[Role] = []
     others: list[Role] = []
-    mains = trace.prompted()
+    mains = trace.prompted
     for node_id in trace.live:
         for name, spec in trace.inputs(node_id).items():
             if last_part(name) not in {"seed", "noise_seed"} or spec.type != "INT" or _adds_no_noise(trace, node_id):
@@ -273,27 +272,27 @@ def _adds_no_noise(trace: Trace, node_id: str) -> bool:
 def _sampling(trace: Trace) -> Iterator[Role]:
     """Steps, cfg, guidance, and how much of a given picture is repainted."""
     wanted = {"steps": ("steps", _MADE), "cfg": ("cfg", _MADE), "guidance": ("guidance", frozenset({"CONDITIONING"}))}
-    for node_id in trace.prompted():
+    masked = _has_masked_latent(trace)
+    for node_id in trace.prompted:
         made = trace.outputs(node_id)
         for name in trace.inputs(node_id):
             role, types = wanted.get(name, ("", frozenset()))
             if role and made & types:
                 yield from _literal_role(trace, role, InputRef(node_id, name))
-            if name == "denoise" and made & _MADE and _repaints(trace, InputRef(node_id, name)):
+            if name == "denoise" and made & _MADE and _repaints(trace, InputRef(node_id, name), masked):
                 yield from _literal_role(trace, "strength", InputRef(node_id, name))
 
 
-def _repaints(trace: Trace, ref: InputRef) -> bool:
-    """Whether ``denoise`` says how much of a picture is repainted: it is below 1, or a picture is masked."""
+def _repaints(trace: Trace, ref: InputRef, masked: bool) -> bool:
+    """Whether ``denoise`` says how much of a picture is repainted: it is below 1, or a latent is masked."""
     value = trace.value(ref)
-    if isinstance(value, int | float) and value < 1:
-        return True
+    return masked or (isinstance(value, int | float) and value < 1)
+
+
+def _has_masked_latent(trace: Trace) -> bool:
     return any(
-        name in {"mask", "grow_mask_by"}
+        "LATENT" in trace.outputs(node_id) and isinstance(trace.prompt.nodes[node_id].inputs.get("mask"), Link)
         for node_id in trace.live
-        if trace.outputs(node_id) & _MADE and "LATENT" in trace.outputs(node_id)
-        for name in trace.inputs(node_id)
-        if isinstance(trace.prompt.nodes[node_id].inputs.get(name), Link) and name == "mask"
     )
 
 
@@ -315,14 +314,7 @@ def _strengths(trace: Trace) -> Iterator[Role]:
 
 def _sizes(trace: Trace) -> Iterator[Role]:
     """Width, height, length and batch of the first latent (or of an empty picture), wherever they are said again."""
-    sources = [
-        source
-        for node_id in trace.live
-        if trace.outputs(node_id) & {"LATENT"}
-        for name, spec in trace.inputs(node_id).items()
-        if "LATENT" in spec.types and isinstance(trace.prompt.nodes[node_id].inputs.get(name), Link)
-        for source in trace.latent_sources(InputRef(node_id, name))
-    ]
+    sources = [n for n in trace.live if "LATENT" in trace.outputs(n)]
     sources += [n for n in trace.live if not any(True for _ in trace.prompt.nodes[n].links)]
     said: dict[str, JSON] = {}
     for node_id in dict.fromkeys(sources):

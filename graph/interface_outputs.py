@@ -33,11 +33,10 @@ def graph_outputs(prompt: Prompt, schemas: NodeSchemas) -> tuple[Output, ...]:
     nodes = [n for n in prompt.nodes if (schema := trace.schema(n)) is not None and schema.output_node]
     saving = [n for n in nodes if _saves(trace, n)]
     showing = [n for n in nodes if output_type(trace, n) is not OutputType.TEXT]
-    ends = [n for n in nodes if not any(link.node == n for node in prompt.nodes.values() for _, link in node.links)]
+    ends = {n for n in nodes if n not in trace.consumers}
     names = Names()
-    return tuple(
-        output_for(trace, node_id, names) for node_id in saving or [n for n in showing if n in ends] or ends or nodes
-    )
+    shown = [n for n in showing if n in ends] or [n for n in nodes if n in ends]
+    return tuple(output_for(trace, node_id, names) for node_id in saving or shown or nodes)
 
 
 def output_for(trace: Trace, node_id: str, names: Names) -> Output:

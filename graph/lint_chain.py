@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..catalogue import Catalogue, Control, Detection, Lora, ModelFile, Variant
 from .files import MODEL_INPUTS
@@ -191,31 +192,37 @@ class Chains:
                             for used in self._files_of(source, {"control_net_name"}):
                                 yield AddOn(file=used, strength=self.trace.value(InputRef(node_id, "strength")))
 
-    def _vaes(self, sampler: str) -> Iterator[UsedFile]:
-        """The VAEs that decode what the sampler makes, and nothing that another sampler makes of it."""
-        seen: set[InputRef] = set()
+    @cached_property
+    def _decoders(self) -> dict[str, list[str]]:
+        """For each sampler the nodes that decode what it makes, and nothing that another sampler makes of it."""
+        samplers = set(self._samplers)
+        found: dict[str, list[str]] = {}
         for node_id in self.trace.live:
             inputs = self.trace.inputs(node_id)
-            if "vae" not in inputs or "samples" not in inputs or "LATENT" in self.trace.outputs(node_id):
-                continue
-            back = [n for n in self.trace.latent_sources(InputRef(node_id, "samples")) if n in self._samplers]
-            if back[:1] == [sampler]:
-                for source in self.trace.sources(InputRef(node_id, "vae"), "VAE"):
-                    for used in self._files_of(source, {"vae_name"}):
-                        if used.ref not in seen:
-                            seen.add(used.ref)
-                            yield used
+            if "vae" in inputs and "samples" in inputs and "LATENT" not in self.trace.outputs(node_id):
+                back = self.trace.latent_sources(InputRef(node_id, "samples"))
+                nearest = next((n for n in back if n in samplers), None)
+                if nearest is not None:
+                    found.setdefault(nearest, []).append(node_id)
+        return found
+
+    def _vaes(self, sampler: str) -> Iterator[UsedFile]:
+        """The VAEs that decode what the sampler makes."""
+        for node_id in self._decoders.get(sampler, ()):
+            for source in self.trace.sources(InputRef(node_id, "vae"), "VAE"):
+                yield from self._files_of(source, {"vae_name"})
 
     def _size(self, sampler: str) -> tuple[str, int, int] | None:
         for name, spec in self.trace.inputs(sampler).items():
-            if "LATENT" not in spec.types:
+            link = self.trace.prompt.nodes[sampler].inputs.get(name)
+            if "LATENT" not in spec.types or not isinstance(link, Link):
                 continue
-            sources = self.trace.latent_sources(InputRef(sampler, name))
-            if len(sources) != 1 or any(self._takes_picture(source) for source in sources):
+            source = self.trace.settled(link).node
+            if self._takes_picture(source):
                 return None  # another stage, an upscaled latent or a picture: not what the model starts from
-            width, height = (self.trace.value(InputRef(sources[0], side)) for side in ("width", "height"))
+            width, height = (self.trace.value(InputRef(source, side)) for side in ("width", "height"))
             if isinstance(width, int) and isinstance(height, int):
-                return sources[0], width, height
+                return source, width, height
         return None
 
     def _takes_picture(self, node_id: str) -> bool:

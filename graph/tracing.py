@@ -6,10 +6,11 @@ What runs is followed: of a switch with a known setting, the branch that it take
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 from .dynamic import live_inputs
 from .jsontext import JSON
-from .prompt import InputRef, Link, Prompt, PromptNode
+from .prompt import InputRef, Link, Prompt, PromptNode, consumers
 from .schemas import InputSpec, NodeSchema, NodeSchemas
 
 VALUE_NODES: Mapping[str, str] = {
@@ -23,6 +24,7 @@ VALUE_NODES: Mapping[str, str] = {
 
 _SWITCH = "ComfySwitchNode"
 _PASSES: Mapping[str, str] = {"PreviewAny": "source"}  # nodes that give out what they take
+_ABSENT = object()
 # Text inputs that steer a text node and are no part of what it says.
 _STEERING = frozenset(
     {"delimiter", "find", "replace", "regex_pattern", "key", "filename_prefix", "system_prompt", "negative_prompt"}
@@ -36,12 +38,16 @@ class Trace:
 
     Attributes:
         live: the ids of the nodes that run, in the order of the file: what an output needs, inactive branches left out.
+        consumers: for each node the inputs that it feeds, with the slot; see `prompt.consumers`.
     """
 
     def __init__(self, prompt: Prompt, schemas: NodeSchemas) -> None:
         self.prompt = prompt
         self.schemas = schemas
+        self.consumers = consumers(prompt)
         self._inputs: dict[str, dict[str, InputSpec]] = {}
+        self._settled: dict[Link, Link] = {}
+        self._literal: dict[InputRef, InputRef | None] = {}
         self.live = self._living()
 
     def schema(self, node_id: str) -> NodeSchema | None:
@@ -66,33 +72,41 @@ class Trace:
 
     def settled(self, link: Link) -> Link:
         """Where a wire really comes from: through switches with a known setting and nodes that only show."""
-        for _ in range(len(self.prompt.nodes)):
+        walked: list[Link] = []
+        while link not in self._settled and len(walked) <= len(self.prompt.nodes):
+            walked.append(link)
             node = self.prompt.nodes.get(link.node)
             held = self._passed(link.node, node) if node else None
             value = node.inputs.get(held) if node and held else None
             if not isinstance(value, Link):
                 break
             link = value
-        return link
+        end = self._settled.get(link, link)
+        self._settled.update(dict.fromkeys(walked, end))
+        return end
 
     def literal(self, ref: InputRef) -> InputRef | None:
         """The input whose value decides ``ref``: itself, or a wired value node's; None where it is computed."""
-        for _ in range(len(self.prompt.nodes)):
+        walked: list[InputRef] = []
+        found: InputRef | None = None
+        while len(walked) <= len(self.prompt.nodes):
+            if ref in self._literal:
+                found = self._literal[ref]
+                break
+            walked.append(ref)
             node = self.prompt.nodes.get(ref.node)
-            if node is None or ref.input not in node.inputs:
-                return None
-            value = node.inputs[ref.input]
+            value = node.inputs.get(ref.input, _ABSENT) if node else _ABSENT
             if not isinstance(value, Link):
-                return ref
+                found = None if value is _ABSENT else ref
+                break
             source = self.settled(value)
-            held = VALUE_NODES.get(self.prompt.nodes[source.node].class_type)
+            feeder = self.prompt.nodes.get(source.node)
+            held = (VALUE_NODES.get(feeder.class_type) or self._passed(source.node, feeder)) if feeder else None
             if held is None:
-                passed = self._passed(source.node, self.prompt.nodes[source.node])
-                held = passed
-            if held is None:
-                return None
+                break
             ref = InputRef(source.node, held)
-        return None
+        self._literal.update(dict.fromkeys(walked, found))
+        return found
 
     def value(self, ref: InputRef) -> JSON:
         """The value that decides ``ref``, unwrapped; None where it is computed."""
@@ -156,6 +170,7 @@ class Trace:
                     stack.append(value)
         return tuple(found)
 
+    @cached_property
     def prompted(self) -> tuple[str, ...]:
         """The nodes that run, without samplers (and their schedules, guiders, noises) that no text reaches.
 
