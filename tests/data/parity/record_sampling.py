@@ -1,4 +1,4 @@
-"""Write what ComfyUI's own functions give for noise levels, schedules and samplers; run it with ComfyUI's Python.
+"""Write what ComfyUI's own functions give for noise levels, schedules, samplers and weights; run it with ComfyUI's Python.
 
     cd COMFYUI && PYTHON .../tests/data/parity/record_sampling.py --cpu
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import comfy.options
 comfy.options.enable_args_parsing()
 
 import torch  # noqa: E402
-from comfy import model_sampling, sample, samplers  # noqa: E402
+from comfy import model_sampling, sample, samplers, sd1_clip  # noqa: E402
 from comfy.k_diffusion import sampling  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -45,9 +46,9 @@ LEVELS = {
 
 
 SAMPLERS = (
-    "euler", "euler_ancestral", "heun", "dpm_2", "dpm_2_ancestral", "lms", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m",
-    "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "ddpm", "lcm",
-)  # fmt: skip
+    *("euler", "euler_ancestral", "heun", "dpm_2", "dpm_2_ancestral", "lms", "dpmpp_2s_ancestral", "dpmpp_sde"),
+    *("dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "ddpm", "lcm"),
+)
 SHAPE = (2, 4, 3, 5)
 
 
@@ -96,8 +97,49 @@ def sampled() -> dict[str, Any]:
     return found
 
 
+def weighted() -> list[Any]:
+    """Prompts and their parts with weights."""
+    rng = random.Random(3)
+    words = [
+        "a cat",
+        " on",
+        "(",
+        ")",
+        "((",
+        "))",
+        ":1.2)",
+        ":0.5)",
+        ":",
+        "\\(",
+        "\\)",
+        ",",
+        ":x)",
+        "()",
+        ":-1)",
+        " :2",
+        "ü",
+    ]
+    prompts = [
+        "",
+        "a (red:1.3) cat",
+        "((x))",
+        "(a (b:2) c)",
+        "(:1.5)",
+        "(a:1.2:1.3)",
+        "(a:inf)",
+        "(a: 1.1 )",
+        "a) b (c",
+    ]
+    prompts += ["".join(rng.choices(words, k=rng.randint(1, 12))) for _ in range(400)]
+    found = []
+    for prompt in prompts:
+        parts = sd1_clip.token_weights(sd1_clip.escape_important(prompt), 1.0)
+        found.append([prompt, [[sd1_clip.unescape_important(text), weight] for text, weight in parts]])
+    return found
+
+
 def main() -> None:
-    recorded: dict[str, Any] = {"samplers": sampled()}
+    recorded: dict[str, Any] = {"samplers": sampled(), "weights": weighted()}
     for name, (kind, settings) in LEVELS.items():
         levels = kind(Config(**settings))
         entry: dict[str, Any] = {"settings": settings, "schedules": {}}
