@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from .jsontext import JSON
 from .schemas import InputSpec, NodeSchema
-from .workflow import SUBGRAPH_INPUT, SUBGRAPH_OUTPUT, WorkflowNode
+from .workflow import WorkflowLink, WorkflowNode
 
 # JavaScript's `undefined`: a widget without any value, which JSON leaves out.
 UNSET: Final[Any] = type("_Unset", (), {"__repr__": lambda self: "UNSET", "__bool__": lambda self: False})()
@@ -65,26 +65,8 @@ class Outlet:
     links: tuple[int, ...] = ()
 
 
-@dataclass(slots=True, eq=False)
-class Wire:
-    """A link on a canvas; loading corrects `target_slot` where a node's inputs are not where the file had them."""
-
-    id: int
-    origin_id: str
-    origin_slot: int
-    target_id: str
-    target_slot: int
-    type: JSON = None
-
-    @property
-    def from_boundary(self) -> bool:
-        """It comes from an input of the subgraph that it is in."""
-        return self.origin_id == SUBGRAPH_INPUT
-
-    @property
-    def to_boundary(self) -> bool:
-        """It ends in an output of the subgraph that it is in."""
-        return self.target_id == SUBGRAPH_OUTPUT
+# A link on a canvas is the file's own, put in again changed where a node's inputs are not where the file had them.
+Wire = WorkflowLink
 
 
 @dataclass(slots=True, eq=False)
@@ -98,30 +80,43 @@ class Autogrow:
     members: tuple[tuple[str, JSON, bool], ...]  # (name, specification, required)
 
 
-@dataclass(slots=True, eq=False)
 class CanvasNode:
-    """A node on a canvas.
+    """A node on a canvas, as saved and still without inputs, outputs and widgets.
 
     `definition` is set on an instance of a subgraph, `virtual` on what only the editor has (reroutes, notes);
-    `complete` is false where the class has no schema and the file does not name every value.
+    `complete` is false where the class has no schema and the file does not name every value; `settled` says that all
+    its inputs are those of its class, and these never change. `preset` is a primitive's value where a group node holds
+    it.
     """
 
-    id: str
-    type: str
-    title: str
-    mode: int
-    saved: WorkflowNode
-    canvas: Canvas
-    schema: NodeSchema | None = None
-    definition: Canvas | None = None
-    virtual: bool = False
-    complete: bool = True
-    preset: JSON = UNSET  # a primitive's value where a group node holds it
-    inputs: list[Socket] = field(default_factory=list)
-    outputs: list[Outlet] = field(default_factory=list)
-    widgets: list[Widget] = field(default_factory=list)
-    groups: dict[str, Autogrow] = field(default_factory=dict)
-    properties: Mapping[str, JSON] = field(default_factory=dict)
+    __slots__ = (
+        "canvas", "complete", "definition", "groups", "id", "inputs", "mode", "outputs", "preset", "properties",
+        "saved", "schema", "settled", "title", "type", "virtual", "widgets",
+    )  # fmt: skip
+
+    def __init__(self, saved: WorkflowNode, canvas: Canvas) -> None:
+        self.id = saved.id
+        self.type = saved.type
+        self.title = saved.title or saved.type
+        self.mode = saved.mode
+        self.saved = saved
+        self.canvas = canvas
+        self.schema: NodeSchema | None = None
+        self.definition: Canvas | None = None
+        self.virtual = False
+        self.complete = True
+        self.settled = False
+        self.preset: JSON = UNSET
+        self.inputs: list[Socket] = []
+        self.outputs: list[Outlet] = []
+        self.widgets: list[Widget] = []
+        self.groups: dict[str, Autogrow] = {}
+        self.properties: Mapping[str, JSON] = saved.properties
+
+    @classmethod
+    def blank(cls, saved: WorkflowNode) -> CanvasNode:
+        """A node like a saved one on a canvas of its own, to see what its class brings."""
+        return cls(saved, Canvas(id=None, name="", path=""))
 
     @property
     def muted(self) -> bool:
@@ -171,6 +166,7 @@ class Canvas:
     inputs: list[BoundarySlot] = field(default_factory=list)
     outputs: list[BoundarySlot] = field(default_factory=list)
     instances: list[CanvasNode] = field(default_factory=list)
+    primitives: list[CanvasNode] = field(default_factory=list)
 
     def target(self, wire: Wire) -> CanvasNode | None:
         """The node a wire ends in; None at the subgraph's boundary or where there is no such node."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .canvas import UNSET, BoundarySlot, Canvas, CanvasNode, Outlet, Socket, Wire, type_text
+from .canvas import UNSET, BoundarySlot, Canvas, CanvasNode, Outlet, Socket, type_text
 from .errors import ConversionError
 from .groupnodes import GroupNode, group_data, read_group, unfold
 from .jsontext import short
+from .plan import furnish, lay_out, lay_over, lay_over_outputs, plan_of
 from .promotion import attach_promoted_widgets, flush_proxy_widgets
 from .renumbering import renumber
 from .restoring import recorded_widgets, restore_values
 from .schemas import NodeSchemas
 from .virtual import furnish_primitives, is_virtual
-from .widgets import furnish, grow_for
+from .widgets import grow_for, tell_links
 from .workflow import Subgraph, Workflow, WorkflowLink, WorkflowNode
 
 MAX_UNFOLDED = 10_000
@@ -40,18 +41,16 @@ def load(workflow: Workflow, schemas: NodeSchemas) -> Canvas:
     root = Canvas(id=None, name="", path="")
     for subgraph_id in _leaf_first(workflow):
         loader.definitions[subgraph_id] = loader.definition(workflow.subgraphs[subgraph_id])
-    loader.fill(root, workflow.nodes, workflow.links.values())
-    canvases = [*loader.definitions.values(), *loader.unfolded, root]
-    for canvas in canvases:
+    loader.fill(root, workflow.nodes, workflow.links)
+    for canvas in (*loader.definitions.values(), *loader.unfolded, root):
         _correct_target_slots(canvas)
-    for canvas in canvases:
         for node in canvas.nodes.values():
-            _drop_orphaned_inputs(node)
-    for canvas in canvases:
-        furnish_primitives(canvas, schemas)
-    for canvas in canvases:
+            if not node.settled:
+                _drop_orphaned_inputs(node)
+        furnish_primitives(canvas)
         for node in canvas.nodes.values():
-            _mend_old_values(node, modern=schemas.modern)
+            if node.widgets:
+                _mend_old_values(node, modern=loader.modern)
     return root
 
 
@@ -103,11 +102,11 @@ class _Loader:
         canvas = Canvas(id=subgraph.id, name=subgraph.name, path=subgraph.path)
         canvas.inputs = [BoundarySlot(s.name, type_text(s.type), list(s.links)) for s in subgraph.inputs]
         canvas.outputs = [BoundarySlot(s.name, type_text(s.type), list(s.links)) for s in subgraph.outputs]
-        self.fill(canvas, subgraph.nodes, subgraph.links.values())
+        self.fill(canvas, subgraph.nodes, subgraph.links)
         return canvas
 
-    def fill(self, canvas: Canvas, nodes: Iterable[WorkflowNode], links: Iterable[WorkflowLink]) -> None:
-        canvas.wires = {link.id: Wire(*link) for link in links}
+    def fill(self, canvas: Canvas, nodes: Iterable[WorkflowNode], links: Mapping[int, WorkflowLink]) -> None:
+        canvas.wires = dict(links)
         for saved in nodes:
             canvas.nodes[saved.id] = self.node(saved, canvas)
         for node in canvas.nodes.values():
@@ -117,19 +116,15 @@ class _Loader:
                 flush_proxy_widgets(node)
 
     def node(self, saved: WorkflowNode, canvas: Canvas) -> CanvasNode:
-        node = CanvasNode(
-            id=saved.id,
-            type=saved.type,
-            title="",
-            mode=saved.mode,
-            saved=saved,
-            canvas=canvas,
-            properties=saved.properties,
-        )
-        node.definition = self.definitions.get(saved.type)
-        if node.definition is not None:
-            node.title = saved.title or node.definition.name
-            node.definition.instances.append(node)
+        """A node without its inputs, outputs and widgets; only a dynamic class's are made here."""
+        node = CanvasNode(saved, canvas)
+        kind = saved.type
+        if kind == "PrimitiveNode":
+            canvas.primitives.append(node)
+        if kind in self.definitions:
+            node.definition = definition = self.definitions[kind]
+            node.title = saved.title or definition.name
+            definition.instances.append(node)
         elif (data := group_data(saved.type, self.workflow.extra)) is not None:
             if canvas.id is not None:
                 raise ConversionError(
@@ -142,19 +137,22 @@ class _Loader:
             group = self.groups.get(saved.type)
             if group is None:
                 group = self.groups[saved.type] = read_group(saved.type, data, self.schemas)
-            node.title = saved.title or saved.type
             furnish(node, group.schema)
-        elif is_virtual(saved.type):
+        elif is_virtual(kind):
             node.virtual = True
-            node.title = saved.title or saved.type
-        else:
-            schema = self.schemas.get(saved.type)
-            node.title = saved.title or (schema.display_name if schema is not None else saved.type)
-            if schema is not None:
+        elif (schema := self.schemas.get(kind)) is not None:
+            node.title = saved.title or schema.display_name
+            if plan_of(schema, saved).fixed:
+                node.schema = schema
+                node.settled = True
+            else:
                 furnish(node, schema)
         return node
 
     def configure(self, node: CanvasNode) -> None:
+        if node.settled and node.schema is not None:
+            lay_out(node, plan_of(node.schema, node.saved), modern=self.modern)
+            return
         saved = node.saved
         if node.definition is not None:
             _configure_instance(node, modern=self.modern)
@@ -165,7 +163,7 @@ class _Loader:
             if not node.virtual:
                 recorded_widgets(node)
             return
-        _lay_over(node)
+        lay_over(node)
         for socket in _growing(node.inputs) if node.groups else ():
             grow_for(node, socket, wired=socket.link in node.canvas.wires)
         restore_values(node, modern=self.modern)
@@ -174,7 +172,7 @@ class _Loader:
             inner = Canvas(id=node.type, name=node.type, path=node.saved.path)
             if sum(len(canvas.nodes) for canvas in self.unfolded) + len(group.nodes) > MAX_UNFOLDED:
                 raise ConversionError(f"its group nodes hold more than {MAX_UNFOLDED} nodes")
-            self.fill(inner, group.nodes, ())
+            self.fill(inner, group.nodes, {})
             unfold(node, group, inner)
             self.unfolded.append(inner)
 
@@ -187,25 +185,6 @@ def _growing(sockets: list[Socket]) -> Iterable[Socket]:
         index += 1
 
 
-def _lay_over(node: CanvasNode) -> None:
-    """Saved links into the inputs that the class has now; saved inputs that it has not stay at the end."""
-    saved = {item.name: item for item in node.saved.inputs}
-    known = set()
-    for socket in node.inputs:
-        known.add(socket.name)
-        item = saved.get(socket.name)
-        if item is not None:
-            socket.link = item.link
-    for item in node.saved.inputs:
-        if item.name not in known:
-            node.inputs.append(Socket(item.name, type_text(item.type), item.link, item.widget))
-    for index, output in enumerate(node.saved.outputs):
-        if index < len(node.outputs):
-            node.outputs[index].links = output.links
-        else:
-            node.outputs.append(Outlet(output.name, type_text(output.type), output.links))
-
-
 def _configure_instance(node: CanvasNode, *, modern: bool) -> None:
     definition = node.definition
     assert definition is not None
@@ -215,20 +194,19 @@ def _configure_instance(node: CanvasNode, *, modern: bool) -> None:
         item = saved.get(slot.name)
         node.inputs.append(Socket(slot.name, slot.type, item.link if item is not None else None, slot=index))
     node.outputs = [Outlet(slot.name, slot.type) for slot in definition.outputs]
-    for index, output in enumerate(node.saved.outputs):
-        if index < len(node.outputs):
-            node.outputs[index].links = output.links
-        else:
-            node.outputs.append(Outlet(output.name, type_text(output.type), output.links))
+    lay_over_outputs(node)
     attach_promoted_widgets(node, modern=modern)
 
 
 def _correct_target_slots(canvas: Canvas) -> None:
+    wires = canvas.wires
     for node in canvas.nodes.values():
         for index, socket in enumerate(node.inputs):
-            wire = canvas.wires.get(socket.link) if socket.link is not None else None
-            if wire is not None:
-                wire.target_slot = index
+            if socket.link is None:
+                continue
+            wire = wires.get(socket.link)
+            if wire is not None and wire.target_slot != index:
+                wires[wire.id] = wire._replace(target_slot=index)
 
 
 def _drop_orphaned_inputs(node: CanvasNode) -> None:
@@ -241,27 +219,30 @@ def _drop_orphaned_inputs(node: CanvasNode) -> None:
         node.inputs.remove(socket)
         node.canvas.cut(socket.link)
     if orphaned:
-        for index, socket in enumerate(node.inputs):
-            wire = node.canvas.wires.get(socket.link) if socket.link is not None else None
-            if wire is not None:
-                wire.target_slot = index
+        tell_links(node)
 
 
 _CONTROLS: Mapping[object, str] = {True: "randomize", False: "fixed"}
+_MENDED = frozenset({"KSampler", "KSamplerAdvanced", "PrimitiveNode"})
 
 
 def _mend_old_values(node: CanvasNode, *, modern: bool) -> None:
     """What the editor corrects in every file it opens."""
-    sampler = node.type in {"KSampler", "KSamplerAdvanced"}
     for widget in node.widgets:
         value = widget.value
-        if sampler and widget.name == "sampler_name" and isinstance(value, str):
+        if value is None or value is UNSET:
+            spec = widget.spec
+            if spec is None:
+                continue
+            if widget.kind == "STRING" and value is None and spec.multiline:
+                widget.value = ""  # a text area cannot hold null
+            elif modern and widget.kind == "COMBO" and spec.choices:
+                widget.value = spec.choices[0]
+    if node.type not in _MENDED:
+        return
+    for widget in node.widgets:
+        value = widget.value
+        if node.type != "PrimitiveNode" and widget.name == "sampler_name" and isinstance(value, str):
             widget.value = value.removeprefix("sample_")
-        if widget.kind == "control" and isinstance(value, bool) and (sampler or node.type == "PrimitiveNode"):
+        if widget.kind == "control" and isinstance(value, bool):
             widget.value = _CONTROLS[value]
-        if widget.kind == "STRING" and value is None and widget.spec is not None and widget.spec.multiline:
-            widget.value = ""  # a text area cannot hold null
-        if modern and widget.kind == "COMBO" and (value is None or value is UNSET):
-            choices = widget.spec.choices if widget.spec is not None else None
-            if choices:
-                widget.value = choices[0]

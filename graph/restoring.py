@@ -67,24 +67,24 @@ def _named_if_needed(node: CanvasNode, values: list[JSON]) -> dict[str, JSON] | 
     if not names:
         return None
     places = [widget for widget in node.widgets if widget.saved]
-    if names == {widget.name for widget in places if widget.kind not in _COMPANIONS} and all(
+    if names == {widget.name for widget in places if widget.kind not in COMPANIONS} and all(
         map(fits_widget, places, values)
     ):
         return None
     # Where values change which widgets there are, places can only be told one after the other.
-    if node.groups or any(widget.kind in _CHANGING for widget in node.widgets):
+    if node.groups or any(widget.kind in CHANGING for widget in node.widgets):
         return None
     named = _named(node, values)
     if named is None:
         return None
-    changed = {widget.name for widget in places if widget.kind not in _COMPANIONS} != {
+    changed = {widget.name for widget in places if widget.kind not in COMPANIONS} != {
         name for name in named if (found := node.widget(name)) is None or found.kind != "button"
     }
     return named if changed or not all(map(fits_widget, places, values)) else None
 
 
-_COMPANIONS = frozenset({"control", "filter", "button"})
-_CHANGING = frozenset({"COMFY_DYNAMICCOMBO_V3", "option", "index"})
+COMPANIONS = frozenset({"control", "filter", "button"})
+CHANGING = frozenset({"COMFY_DYNAMICCOMBO_V3", "option", "index"})
 
 
 def _named(node: CanvasNode, values: list[JSON]) -> dict[str, JSON] | None:

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from .canvas import UNSET, Canvas, CanvasNode, Widget, Wire
 from .jsontext import JSON
-from .schemas import WIDGET_TYPES, InputSpec, NodeSchemas, parse_input
+from .schemas import WIDGET_TYPES, InputSpec, parse_input
 from .widgets import SEED_NAMES, default_value
 
 NOTES = frozenset({"Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)"})
@@ -76,10 +76,10 @@ def setter_of(getter: CanvasNode, canvases: tuple[Canvas, ...]) -> tuple[CanvasN
 # ----------------------------------------------------------------------------------------------------------- primitives
 
 
-def furnish_primitives(canvas: Canvas, schemas: NodeSchemas) -> None:
+def furnish_primitives(canvas: Canvas) -> None:
     """Give each wired primitive the widget of what it is wired to, with the primitive's own saved value."""
-    for node in canvas.nodes.values():
-        if node.type == "PrimitiveNode" and not node.widgets:
+    for node in canvas.primitives:
+        if not node.widgets:
             _furnish(node)
 
 
@@ -139,8 +139,8 @@ def _narrow(node: CanvasNode) -> None:
 
 def apply_primitives(canvas: Canvas) -> None:
     """Write each primitive's value into the widgets it is wired to, as the editor does when it queues."""
-    for node in canvas.nodes.values():
-        if node.type != "PrimitiveNode" or not node.widgets:
+    for node in canvas.primitives:
+        if not node.widgets:
             continue
         value = node.widgets[0].value
         for wire in _wires(node):

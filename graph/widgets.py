@@ -7,7 +7,6 @@ extensions in ``extensions/core``), read in the releases 1.27.10 (ComfyUI 0.3.64
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from .canvas import UNSET, Autogrow, CanvasNode, Outlet, Socket, Widget
 from .jsontext import JSON
@@ -25,35 +24,9 @@ _AUDIO_PLAYERS = frozenset(
 )
 
 
-def furnish(node: CanvasNode, schema: NodeSchema) -> None:
-    """Give a new node the inputs, widgets and outputs of its class, with the defaults of the schema."""
+def furnish_anew(node: CanvasNode, schema: NodeSchema) -> None:
+    """Give a new node the inputs, widgets and outputs of its class by the schema itself; see `plan.furnish`."""
     node.schema = schema
-    plan: _Plan | None = schema.__dict__.get("_plan")
-    if plan is None:
-        _furnish(node, schema)
-        schema.__dict__["_plan"] = _Plan(
-            [(s.name, s.type, s.widget) for s in node.inputs],
-            [(w.name, w.kind, w.value, w.saved, w.sent, w.spec) for w in node.widgets],
-            [(o.name, o.type) for o in node.outputs],
-            dict(node.groups),
-        )
-        return
-    node.inputs = [Socket(name, kind, None, widget) for name, kind, widget in plan.inputs]
-    node.widgets = [Widget(*parts) for parts in plan.widgets]
-    node.outputs = [Outlet(name, kind) for name, kind in plan.outputs]
-    node.groups = dict(plan.groups)
-
-
-class _Plan(NamedTuple):
-    """What a new node of a class has; kept with the schema, because a workflow has many nodes of few classes."""
-
-    inputs: list[tuple[str, str, str | None]]
-    widgets: list[tuple[str, str, JSON, bool, bool, InputSpec | None]]
-    outputs: list[tuple[str, str]]
-    groups: dict[str, Autogrow]
-
-
-def _furnish(node: CanvasNode, schema: NodeSchema) -> None:
     specs = [*schema.inputs, *_added_specs(schema)]
     for spec in specs:
         _add_socket(node, spec)
@@ -238,23 +211,23 @@ def _choose(node: CanvasNode, widget: Widget) -> None:
         added = node.inputs[input_count:]
         del node.inputs[input_count:]
         node.inputs[own + 1 : own + 1] = added
-        _tell_links(node, own + 1)
+        tell_links(node, own + 1)
     for socket in removed:
         now = next((s for s in node.inputs if s.name == socket.name), None)
         if now is None:
             node.canvas.cut(socket.link)
         else:
             now.link = socket.link
-            _tell_links(node, node.inputs.index(now), only=now)
+            tell_links(node, node.inputs.index(now), only=now)
             grow_for(node, now, wired=now.link in node.canvas.wires)
 
 
-def _tell_links(node: CanvasNode, start: int, *, only: Socket | None = None) -> None:
+def tell_links(node: CanvasNode, start: int = 0, *, only: Socket | None = None) -> None:
     """Links of moved inputs learn their new places. Others keep what the file says until all is loaded."""
     for index, socket in enumerate(node.inputs[start:] if only is None else [only], start):
         wire = node.canvas.wires.get(socket.link) if socket.link is not None else None
-        if wire is not None:
-            wire.target_slot = index
+        if wire is not None and wire.target_slot != index:
+            node.canvas.wires[wire.id] = wire._replace(target_slot=index)
 
 
 def _option_specs(node: CanvasNode, widget: Widget) -> list[InputSpec] | None:
@@ -353,7 +326,7 @@ def _grow(node: CanvasNode, ordinal: int, group_name: str) -> None:
     places = [i for i, s in enumerate(node.inputs) if s.name.startswith(before)]
     place = places[-1] + 1 if places else len(node.inputs)
     node.inputs[place:place] = added
-    _tell_links(node, place)
+    tell_links(node, place)
 
 
 def _ensure_widget(node: CanvasNode, socket: Socket) -> None:
@@ -386,12 +359,17 @@ def grow_for(node: CanvasNode, socket: Socket, *, wired: bool) -> None:
 # --------------------------------------------------------------------------------------------------------- saved values
 
 
+def has_forced(schema: NodeSchema) -> bool:
+    """Whether an input of the class had a widget before front end 1.16 and is a plain socket since."""
+    return any(spec.options.get("forceInput") for spec in schema.inputs)
+
+
 def without_forced(schema: NodeSchema, widgets: Sequence[Widget], values: list[JSON], *, modern: bool) -> list[JSON]:
     """The saved values without those of inputs that had a widget before front end 1.16 and are plain sockets since.
 
     Told by the count: only where there is exactly one value for each widget of the old kind.
     """
-    if not any(spec.options.get("forceInput") for spec in schema.inputs):
+    if not has_forced(schema):
         return values
     names = {widget.name for widget in widgets}
     specs = [s for s in schema.inputs if s.name in names or s.options.get("forceInput")]

@@ -32,7 +32,12 @@ class WorkflowLink(NamedTuple):
     origin_slot: int
     target_id: str
     target_slot: int
-    type: JSON
+    type: JSON = None
+
+    @property
+    def from_boundary(self) -> bool:
+        """It comes from an input of the subgraph that it is in."""
+        return self.origin_id == SUBGRAPH_INPUT
 
 
 class NodeInput(NamedTuple):
