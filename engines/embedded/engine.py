@@ -92,7 +92,12 @@ class EmbeddedEngine:
             await self._launch()
 
     async def _launch(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="atelier-embedded-"))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="atelier-embedded-"))
+        except OSError as error:
+            raise EngineUnavailable(
+                f"the embedded engine's folder cannot be made: {error.strerror}", remedy="make room for temporary files"
+            ) from error
         settings = {
             "type": "settings",
             "folder": str(self._folder),
@@ -276,7 +281,10 @@ class EmbeddedEngine:
         process = self._process
         if process is None or process.stdin is None or process.stdin.is_closing():
             raise self._lost()
-        process.stdin.write(frames.pack(message))
+        try:
+            process.stdin.write(frames.pack(message))
+        except frames.FrameError as error:
+            raise EngineError(f"the prompt is too large: {error}", remedy="make it smaller") from error
 
     def _lost(self) -> WorkerLost:
         status = self._process.returncode if self._process is not None else None

@@ -1,4 +1,6 @@
-"""Write what ComfyUI's own functions give for noise levels, schedules, samplers and weights; run it with ComfyUI's Python.
+"""Write what ComfyUI's own functions give for noise levels, schedules, samplers and weights.
+
+Run it with ComfyUI's Python:
 
     cd COMFYUI && PYTHON .../tests/data/parity/record_sampling.py --cpu
 
