@@ -18,7 +18,7 @@ import typer
 from .console import CommandError, UsageError, command, console, emit, say
 
 WORKFLOW = "contact-sheet.json"
-PHOTO = "sample-photo.png"
+PHOTO = "example.png"  # the name that the workflow reads; a fresh ComfyUI has a picture of its own under it
 READY_SECONDS = 180  # a managed ComfyUI imports torch and its nodes first
 # What the demo asks for: not the saved values, so that the picture shows that the call was heard.
 VALUES = {"title": "Harbour at dusk, from the demo", "blur_radius": 8, "blend_factor": 0.9}

@@ -30,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     Image.new("RGB", (20, 10), (10, 20, 30)).save(tmp_path / "photo.png")
-    Image.new("RGB", (20, 10), (0, 0, 0)).save(tmp_path / "sample-photo.png")
+    Image.new("RGB", (20, 10), (0, 0, 0)).save(tmp_path / "example.png")
     (tmp_path / "prompt.json").write_text(json.dumps(LOAD_AND_SAVE))
     return tmp_path
 
@@ -86,13 +86,13 @@ def test_pack_verify_unpack(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert Path("a.cpack.zip").read_bytes() == Path("b.cpack.zip").read_bytes()
     assert main(["verify", "a.cpack.zip"]) == 0
     assert main(["unpack", "a.cpack.zip", "-d", "out"]) == 0
-    assert Path("out/input/sample-photo.png").read_bytes() == Path("sample-photo.png").read_bytes()
+    assert Path("out/input/example.png").read_bytes() == Path("example.png").read_bytes()
     capsys.readouterr()
     assert main(["inspect", "a.cpack.zip", "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
     names = [parameter["name"] for parameter in described["interface"]["parameters"]]
     assert names[:3] == ["image", "title", "blur_radius"]
-    assert [file["name"] for file in described["inputs"]] == ["sample-photo.png"]
+    assert [file["name"] for file in described["inputs"]] == ["example.png"]
 
 
 def test_run_saves_what_is_produced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

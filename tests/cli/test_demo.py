@@ -41,7 +41,7 @@ def test_the_picture_is_the_right_one(embedded: dict[str, Any]) -> None:
     assert sheet.shape == (584, 1248, 3)
     assert np.allclose(sheet[:24] * 255, [242, 237, 228], atol=0.5), "the frame"
     photo, edges, soft, sharp, blend, negative = (sheet[y : y + 256, x : x + 384] for x, y in CELLS)
-    with Image.open(Path(embedded["picture"]).with_name("sample-photo.png")) as original:
+    with Image.open(Path(embedded["picture"]).with_name("example.png")) as original:
         small = np.asarray(original.convert("RGB").resize((384, 256), Image.Resampling.LANCZOS), np.float64) / 255
     assert np.abs(photo - small).max() < 2 / 255
     assert np.abs(negative - (1 - photo)).max() < 1.5 / 255
