@@ -64,6 +64,7 @@ _FILE_NAME = re.compile(
     r"png|jpe?g|webp|gif|bmp|tiff?|avif|mp4|webm|mov|mkv|avi|mp3|wav|flac|ogg|opus|m4a|glb|gltf|obj|fbx|stl|ply)$",
     re.IGNORECASE,
 )
+_NO_FILE = frozenset({"automatic", "none"})
 # Lists of the core that mix constants with what is on the machine, so that a server without files shows constants only.
 _MIXED_LISTS = frozenset(
     {
@@ -211,6 +212,8 @@ def _depends_on_machine(
 ) -> bool:
     if upload or options.get("remote") or not choices or (class_type, name) in _MIXED_LISTS:
         return True
+    if set(map(str, choices)) <= _NO_FILE:
+        return True  # our own loaders on a machine without files: only what stands for none of them
     return any(isinstance(choice, str) and _FILE_NAME.search(choice) for choice in choices)
 
 
