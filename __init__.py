@@ -9,4 +9,4 @@ WEB_DIRECTORY = "./custom_nodes/web"
 if __package__ and find_spec("comfy_api") is not None:
     from .custom_nodes import comfy_entrypoint
 else:
-    comfy_entrypoint = None
+    comfy_entrypoint = None  # type: ignore[assignment]  # outside ComfyUI there is nothing to enter

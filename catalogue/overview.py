@@ -90,7 +90,8 @@ def _control(control: Control) -> str:
 
 def _doubts(family: Family) -> Iterable[str]:
     said: dict[str, list[str]] = {}
-    entries = (*family.variants, *family.files, *family.loras, *family.controls)
+    entries: list[Variant | ModelFile | Lora | Control]
+    entries = [*family.variants, *family.files, *family.loras, *family.controls]
     for entry in entries:
         for place, why in entry.unverified.items():
             said.setdefault(f"{place}: {why}", []).append(f"`{entry.id}`")

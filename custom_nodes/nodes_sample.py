@@ -290,7 +290,7 @@ class AtelierSampleRefined(io.ComfyNode):
     ) -> io.NodeOutput:
         sampling = settings.sampling
         last = round(sampling.steps * base_share)
-        same = {"noise_seed": seed, "steps": sampling.steps, "cfg": sampling.cfg}
+        same: dict[str, Any] = {"noise_seed": seed, "steps": sampling.steps, "cfg": sampling.cfg}
         same |= {"sampler_name": sampling.sampler, "scheduler": sampling.scheduler}
         first = {"add_noise": "enable", "start_at_step": 0, "end_at_step": last, "return_with_leftover_noise": "enable"}
         base = {"model": model, "positive": positive, "negative": negative, "latent_image": latent}
