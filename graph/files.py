@@ -65,7 +65,7 @@ _LITERALS = {"PrimitiveString": "value", "PrimitiveStringMultiline": "value", "P
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _ANNOTATION = re.compile(r"\s*\[(input|output|temp)\]$", re.IGNORECASE)
-_TOKEN = re.compile(r"%[^%/\\]*%")
+_TOKEN = re.compile(r"%(?:date:[\w\- .]*|[^%/\\:]*)%")  # a colon only where the front end puts a date
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

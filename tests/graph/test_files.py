@@ -1,7 +1,7 @@
 """A prompt reads below the input folder and writes below the output folder, nowhere else."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from comfy_atelier.graph import InputRef, NodeSchemas, Prompt, PromptError, check_files, input_files
@@ -183,6 +183,8 @@ def test_lists_what_is_read(schemas: NodeSchemas) -> None:
 
 
 @given(st.text(alphabet=["/", ".", "\\", "a", " ", "~", ":", "%", "[", "]", "\0"], max_size=12))
+@example("%:%")
+@example("%C:x%")
 def test_what_passes_stays_inside(name: str) -> None:
     """Whatever the system joins an accepted name to, it stays below that."""
     import ntpath
