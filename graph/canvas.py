@@ -84,14 +84,14 @@ class CanvasNode:
     """A node on a canvas, as saved and still without inputs, outputs and widgets.
 
     `definition` is set on an instance of a subgraph, `virtual` on what only the editor has (reroutes, notes);
-    `complete` is false where the class has no schema and the file does not name every value; `settled` says that all
-    its inputs are those of its class, and these never change. `preset` is a primitive's value where a group node holds
-    it.
+    `complete` is false where the class has no schema and the file does not name every value; `plain` is one that runs
+    itself: neither virtual nor an instance, muted or bypassed. `settled` says that all its inputs are those of its
+    class, and these never change. `preset` is a primitive's value where a group node holds it.
     """
 
     __slots__ = (
-        "canvas", "complete", "definition", "groups", "id", "inputs", "mode", "outputs", "preset", "properties",
-        "saved", "schema", "settled", "title", "type", "virtual", "widgets",
+        "canvas", "complete", "definition", "groups", "id", "inputs", "mode", "outputs", "plain", "preset",
+        "properties", "saved", "schema", "settled", "title", "type", "virtual", "widgets",
     )  # fmt: skip
 
     def __init__(self, saved: WorkflowNode, canvas: Canvas) -> None:
@@ -106,6 +106,7 @@ class CanvasNode:
         self.virtual = False
         self.complete = True
         self.settled = False
+        self.plain = False
         self.preset: JSON = UNSET
         self.inputs: list[Socket] = []
         self.outputs: list[Outlet] = []

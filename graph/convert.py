@@ -35,78 +35,61 @@ def convert(workflow: Workflow, schemas: NodeSchemas, *, resolve_dynamic_prompts
         ConversionError: something cannot be converted without guessing: a class that is in no schema and whose values
             the file does not name, values that do not fit the node's widgets, links in a circle or from nowhere.
     """
-    root = load(workflow, schemas)
+    canvases = load(workflow, schemas)
     source: random.Random | None = None
     if resolve_dynamic_prompts is not False:
         seed = None if resolve_dynamic_prompts is True else resolve_dynamic_prompts
         source = random.Random(seed)  # noqa: S311 — wording of a prompt, nothing secret
-    writer = _Writer(root, schemas, source)
     try:
-        return writer.write()
-    finally:
-        writer.release()
+        for canvas in canvases:
+            apply_primitives(canvas)
+        return _Writer(canvases[0], schemas, source).write()
+    finally:  # they refer to each other in circles, which only the garbage collector would find
+        for canvas in canvases:
+            canvas.nodes.clear()
+            canvas.instances.clear()
+            canvas.primitives.clear()
 
 
 class _Writer:
     """Writes the nodes of a canvas down as a prompt."""
 
     def __init__(self, root: Canvas, schemas: NodeSchemas, source: random.Random | None) -> None:
-        self.root = root
         self.source = source
-        self.now = datetime.now().astimezone()
-        self.modern = schemas.modern
-        self.places = list(expand(root, modern=self.modern))
-        self.resolver = Resolver(root, modern=self.modern)
-        self.unknown: dict[str, str] = {}
+        self.places = expand(root, modern=schemas.modern)
+        self.resolver = Resolver(root, modern=schemas.modern)
+        self.wired: list[tuple[dict[str, Link | JSON], str, Link]] = []
         self.blocked: dict[tuple[str, str], Place] = {}
 
     def write(self) -> Prompt:
-        for canvas in self._canvases():
-            apply_primitives(canvas)
-        nodes: dict[str, dict[str, Link | JSON]] = {}
+        nodes: dict[str, PromptNode] = {}
         real: dict[str, CanvasNode] = {}
+        unknown: dict[str, str] = {}
         for place in self.places:
-            node = place.node
-            if node.virtual or node.muted or node.bypassed:
+            _, node, node_id = place
+            if not node.plain and (node.virtual or node.muted or node.bypassed):
                 continue
             if node.type in BROADCASTERS:
-                raise ConversionError(
-                    "it adds wires by rules that only its own script in the browser knows",
-                    node_id=place.id,
-                    class_type=node.type,
-                    remedy="in the editor, convert its wires to real links (its menu has that), and save",
-                )
+                raise _broadcaster(place)
             if node.schema is None and not node.complete:
-                self.unknown.setdefault(node.type, place.id)
+                unknown.setdefault(node.type, node_id)
                 continue
-            node_id = place.id
             if node_id in real:
                 raise ConversionError(
                     "its id is that of another node once subgraphs are expanded", node_id=node_id, path=node.saved.path
                 )
             real[node_id] = node
-            nodes[node_id] = self._inputs(place)
-        if self.unknown:
-            raise _unknown_classes(self.unknown)
-        prompt = Prompt(
-            nodes={
-                node_id: PromptNode(
-                    class_type=real[node_id].type, inputs=_without_dangling(inputs, nodes), title=real[node_id].title
-                )
-                for node_id, inputs in nodes.items()
-            }
-        )
+            inputs = self._values(node)
+            self._wires(place, inputs)
+            nodes[node_id] = PromptNode(class_type=node.type, inputs=inputs, title=node.title)
+        if unknown:
+            raise _unknown_classes(unknown)
+        for inputs, name, link in self.wired:
+            if link.node not in nodes and inputs.get(name) is link:
+                del inputs[name]
+        prompt = Prompt(nodes=nodes)
         self._refuse_blocked(prompt, real)
         return prompt
-
-    def release(self) -> None:
-        """Take the canvases apart: they refer to each other in circles, which only the garbage collector would find."""
-        for canvas in self._canvases():
-            canvas.nodes.clear()
-            canvas.instances.clear()
-        for place in self.places:
-            for node in (place.node, *place.instances):
-                node.definition = None
 
     def _refuse_blocked(self, prompt: Prompt, real: Mapping[str, CanvasNode]) -> None:
         """Stop where a bypass leaves a node without what it needs, if any output depends on that node.
@@ -139,20 +122,50 @@ class _Writer:
     def _names(self) -> Names:
         return Names(place.node for place in self.places)
 
-    def _canvases(self) -> list[Canvas]:
-        found: dict[int, Canvas] = {id(self.root): self.root}
-        for place in self.places:
-            found.setdefault(id(place.node.canvas), place.node.canvas)
-        return list(found.values())
+    @cached_property
+    def _now(self) -> datetime:
+        return datetime.now().astimezone()
 
-    def _inputs(self, place: Place) -> dict[str, Link | JSON]:
-        node = place.node
+    def _values(self, node: CanvasNode) -> dict[str, Link | JSON]:
+        """What a node's own widgets send."""
         inputs: dict[str, Link | JSON] = {}
         for widget in node.widgets:
-            if widget.sent and widget.name and (value := self._value(node, widget)) is not UNSET:
-                inputs[widget.name] = _boxed(widget, value)
+            name, value = widget.name, widget.value
+            if not widget.sent or not name:
+                continue
+            if widget.kind == "index":
+                inputs[name] = _index(node)
+            elif isinstance(value, str):
+                if name == "filename_prefix" or (
+                    widget.spec is not None and widget.spec.options.get("dynamicPrompts") is True
+                ):
+                    value = self._text(node, widget, value)
+                inputs[name] = value
+            elif value is not UNSET:
+                inputs[name] = value if type(value) is not list else _boxed(widget, value)
+        return inputs
+
+    def _text(self, node: CanvasNode, widget: Widget, value: str) -> str:
+        if widget.spec is not None and widget.spec.options.get("dynamicPrompts") is True:
+            return dynamic_prompt(value, self.source)
+        if node.type in SAVERS and "%" in value:
+            return self._names.replaced(value, self._now)
+        return value
+
+    def _wires(self, place: Place, inputs: dict[str, Link | JSON]) -> None:
+        """What comes over a node's wires, put over what its widgets send."""
+        node, node_id = place.node, place.node.id
+        canvas = node.canvas
         for index, socket in enumerate(node.inputs):
             if socket.link is None:
+                continue
+            wire = canvas.wires.get(socket.link)
+            origin = canvas.nodes.get(wire.origin_id) if wire is not None and wire.target_id == node_id else None
+            if wire is not None and origin is not None and origin.plain:
+                # Straight from a node that runs, as nearly all wires are.
+                prefix = place.id[: len(place.id) - len(node_id)]
+                inputs[socket.name] = link = Link(prefix + origin.id, wire.origin_slot)
+                self.wired.append((inputs, socket.name, link))
                 continue
             found = self.resolver.source(place, index)
             if isinstance(found, Widget):
@@ -160,23 +173,16 @@ class _Writer:
                     inputs[socket.name] = _boxed(found, found.value)
             elif found is not None:
                 inputs[socket.name] = found
+                self.wired.append((inputs, socket.name, found))
             elif (bypassed := self.resolver.blocked(place, index)) is not None:
                 self.blocked[place.id, socket.name] = bypassed
-        return inputs
 
-    def _value(self, node: CanvasNode, widget: Widget) -> JSON:
-        value = widget.value
-        if widget.kind == "index":
-            choice = node.widgets[0].value
-            options = [other.value for other in node.widgets[2:]]
-            return options.index(choice) if choice in options else -1
-        if not isinstance(value, str):
-            return value
-        if widget.spec is not None and widget.spec.options.get("dynamicPrompts") is True:
-            return dynamic_prompt(value, self.source)
-        if widget.name == "filename_prefix" and node.type in SAVERS:
-            return self._names.replaced(value, self.now) if "%" in value else value
-        return value
+
+def _index(node: CanvasNode) -> int:
+    """CustomCombo's second output: the place of the choice in its list."""
+    choice = node.widgets[0].value
+    options = [other.value for other in node.widgets[2:]]
+    return options.index(choice) if choice in options else -1
 
 
 def _boxed(widget: Widget, value: JSON) -> JSON:
@@ -186,10 +192,13 @@ def _boxed(widget: Widget, value: JSON) -> JSON:
     return {"__type__": "CURVE", "__value__": value} if widget.kind == "CURVE" else {"__value__": value}
 
 
-def _without_dangling(
-    inputs: dict[str, Link | JSON], nodes: Mapping[str, dict[str, Link | JSON]]
-) -> dict[str, Link | JSON]:
-    return {name: v for name, v in inputs.items() if not (isinstance(v, Link) and v.node not in nodes)}
+def _broadcaster(place: Place) -> ConversionError:
+    return ConversionError(
+        "it adds wires by rules that only its own script in the browser knows",
+        node_id=place.id,
+        class_type=place.node.type,
+        remedy="in the editor, convert its wires to real links (its menu has that), and save",
+    )
 
 
 def _unknown_classes(unknown: dict[str, str]) -> ConversionError:

@@ -29,8 +29,8 @@ MAX_NESTING = 100
 """Levels of subgraphs in subgraphs; the editor itself stops at 1,000, people at 4."""
 
 
-def load(workflow: Workflow, schemas: NodeSchemas) -> Canvas:
-    """The canvas that the editor shows after loading `workflow`, subgraph definitions included.
+def load(workflow: Workflow, schemas: NodeSchemas) -> list[Canvas]:
+    """The canvas that the editor shows after loading `workflow`, and behind it those of its subgraphs.
 
     Raises:
         ConversionError: a definition is missing or contains itself, or saved values cannot be told apart.
@@ -42,7 +42,8 @@ def load(workflow: Workflow, schemas: NodeSchemas) -> Canvas:
     for subgraph_id in _leaf_first(workflow):
         loader.definitions[subgraph_id] = loader.definition(workflow.subgraphs[subgraph_id])
     loader.fill(root, workflow.nodes, workflow.links)
-    for canvas in (*loader.definitions.values(), *loader.unfolded, root):
+    canvases = [root, *loader.definitions.values(), *loader.unfolded]
+    for canvas in canvases:
         _correct_target_slots(canvas)
         for node in canvas.nodes.values():
             if not node.settled:
@@ -51,7 +52,7 @@ def load(workflow: Workflow, schemas: NodeSchemas) -> Canvas:
         for node in canvas.nodes.values():
             if node.widgets:
                 _mend_old_values(node, modern=loader.modern)
-    return root
+    return canvases
 
 
 def _leaf_first(workflow: Workflow) -> list[str]:
@@ -140,13 +141,16 @@ class _Loader:
             furnish(node, group.schema)
         elif is_virtual(kind):
             node.virtual = True
-        elif (schema := self.schemas.get(kind)) is not None:
-            node.title = saved.title or schema.display_name
-            if plan_of(schema, saved).fixed:
-                node.schema = schema
-                node.settled = True
-            else:
-                furnish(node, schema)
+        else:
+            node.plain = saved.mode == 0
+            schema = self.schemas.get(kind)
+            if schema is not None:
+                node.title = saved.title or schema.display_name
+                if plan_of(schema, saved).fixed:
+                    node.schema = schema
+                    node.settled = True
+                else:
+                    furnish(node, schema)
         return node
 
     def configure(self, node: CanvasNode) -> None:

@@ -67,11 +67,13 @@ def _ends(definition: Canvas, slot: BoundarySlot, *, modern: bool = True) -> lis
         inner = definition.target(wire) if wire is not None else None
         if wire is None or inner is None:
             continue
-        target = next((s for s in inner.inputs if s.link == link), None)
-        if not modern and target is None and wire.target_slot < len(inner.inputs):
-            target = inner.inputs[wire.target_slot]
-        if target is not None:
-            found.append((inner, target))
+        for socket in inner.inputs:
+            if socket.link == link:
+                found.append((inner, socket))
+                break
+        else:
+            if not modern and wire.target_slot < len(inner.inputs):
+                found.append((inner, inner.inputs[wire.target_slot]))
     return found
 
 

@@ -37,31 +37,31 @@ def place_of(instances: tuple[CanvasNode, ...], node: CanvasNode) -> Place:
     return Place(instances, node, ":".join([*(instance.id for instance in instances), node.id]))
 
 
-def expand(root: Canvas, *, modern: bool) -> Iterator[Place]:
+def expand(root: Canvas, *, modern: bool) -> list[Place]:
     """Every node that is no subgraph's instance, in the editor's order; what muted subgraphs hold is left out.
 
     Raises:
         ConversionError: more than `MAX_EXPANDED` nodes.
     """
+    found: list[Place] = []
     count = 0
-    stack: list[Iterator[Place]] = [iter([place_of((), node) for node in execution_order(root)])]
+    stack: list[tuple[tuple[CanvasNode, ...], str, Iterator[CanvasNode]]] = [((), "", iter(execution_order(root)))]
     while stack:
-        place = next(stack[-1], None)
-        if place is None:
+        instances, prefix, nodes = stack[-1]
+        for node in nodes:
+            if node.definition is None:
+                found.append(Place(instances, node, prefix + node.id))
+            elif modern and not instances and (node.muted or node.bypassed):
+                continue
+            count += 1
+            if count > MAX_EXPANDED:
+                raise ConversionError(f"its subgraphs expand to more than {MAX_EXPANDED} nodes")
+            if node.definition is not None:
+                stack.append(((*instances, node), f"{prefix}{node.id}:", iter(node.definition.nodes.values())))
+                break
+        else:
             stack.pop()
-            continue
-        node = place.node
-        if node.definition is None:
-            count += 1
-            if count > MAX_EXPANDED:
-                raise ConversionError(f"its subgraphs expand to more than {MAX_EXPANDED} nodes")
-            yield place
-        elif not (modern and not place.instances and (node.muted or node.bypassed)):
-            count += 1
-            if count > MAX_EXPANDED:
-                raise ConversionError(f"its subgraphs expand to more than {MAX_EXPANDED} nodes")
-            inside = (*place.instances, node)
-            stack.append(iter([place_of(inside, inner) for inner in node.definition.nodes.values()]))
+    return found
 
 
 def execution_order(canvas: Canvas) -> list[CanvasNode]:
@@ -69,7 +69,10 @@ def execution_order(canvas: Canvas) -> list[CanvasNode]:
     waiting: dict[str, int] = {}
     ready: list[CanvasNode] = []
     for node in canvas.nodes.values():
-        wired = sum(socket.link is not None for socket in node.inputs)
+        wired = 0
+        for socket in node.inputs:
+            if socket.link is not None:
+                wired += 1
         if wired:
             waiting[node.id] = wired
         else:
@@ -114,13 +117,6 @@ class Resolver:
         Raises:
             ConversionError: the links form a circle, or lead to a node or link that the file does not have.
         """
-        node = place.node
-        wire = node.canvas.wires.get(node.inputs[index].link or -1)
-        if wire is not None and wire.target_id == node.id:
-            origin = node.canvas.nodes.get(wire.origin_id)
-            if origin is not None and origin.mode == 0 and not origin.virtual and origin.definition is None:
-                # Straight from a node that runs, as nearly all links are.
-                return Link(place.id[: len(place.id) - len(node.id)] + origin.id, wire.origin_slot)
         found: _Step | Link | Widget | None = (place, index, True, None)
         walked: dict[tuple[str, bool, int, str | None], None] = {}
         while isinstance(found, tuple) and not isinstance(found, Link):
