@@ -1,5 +1,8 @@
 """Pictures as each family wants them: edit inputs at its scale, inpainting and outpainting its way."""
 
+# mypy: disable-error-code="import-not-found, misc, no-any-return"
+# Type checkers have no ComfyUI at hand: neither its modules nor its base classes are known to them.
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,5 +1,8 @@
 """Recommended settings by variant, changes to them, and an empty latent of the right kind and size."""
 
+# mypy: disable-error-code="import-not-found, misc, no-any-return"
+# Type checkers have no ComfyUI at hand: neither its modules nor its base classes are known to them.
+
 from __future__ import annotations
 
 from typing import Any

@@ -4,6 +4,9 @@ The only module of the pack that reaches into ComfyUI besides ``comfy_api``; eve
 needed, so that one code base fits the V1 and V3 forms that the same node has in different versions.
 """
 
+# mypy: disable-error-code="import-not-found, misc, no-any-return"
+# Type checkers have no ComfyUI at hand: neither its modules nor its base classes are known to them.
+
 from __future__ import annotations
 
 from collections.abc import Iterable
