@@ -5,6 +5,7 @@ Recorded by ``tests/data/parity/record_unet.py``.
 
 from __future__ import annotations
 
+import importlib
 import json
 import lzma
 import zlib
@@ -16,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the embedded engine needs torch")
 np = pytest.importorskip("numpy")
 try:
-    import diffusers.models.resnet
+    importlib.import_module("diffusers.models.transformers.transformer_2d")
 except (ImportError, RuntimeError) as error:  # it is not there, or what it loads does not fit together
     pytest.skip(f"models need diffusers: {error}".splitlines()[0], allow_module_level=True)
 
