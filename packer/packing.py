@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..graph import GraphError, NodeSchemas, Workflow
+from ..graph import GraphError, NodeSchemas, Workflow, with_widget_options
 from ..graph.interface import Interface
 from ..graph.interface_overrides import apply_overrides
 from . import atelier, manifest
@@ -169,7 +169,7 @@ def pack(
     snapshot = _snapshot(source, environment, models)
     members: dict[str, bytes | Path] = {
         manifest.MEMBER: stable_json(snapshot.to_json()),
-        PROMPT: stable_json(source.prompt.to_json()),
+        PROMPT: stable_json(with_widget_options(source.prompt, schemas).to_json()),
     }
     if source.workflow is not None:
         members[WORKFLOW] = stable_json(source.workflow.to_json())
