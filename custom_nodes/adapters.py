@@ -19,6 +19,11 @@ def check_adapter(name: str, found: Detection, kind: str, model: tuple[str, str 
     """
     if found.kind != kind:
         raise NodeInputError(f"'{name}' is {found.in_words()}, not a {'LoRA' if kind == 'lora' else 'ControlNet'}")
+    check_family(name, found, model)
+
+
+def check_family(name: str, found: Detection, model: tuple[str, str | None] | None) -> None:
+    """Raise NodeInputError where a file is for another family or architecture than the model's, naming both."""
     if model is None or (not found.families and found.label is None):
         return
     family, architecture = model

@@ -1,8 +1,14 @@
-"""Kinds of control maps, and the words that ComfyUI's union ControlNets know them by."""
+"""Kinds of control maps, the words that union ControlNets know them by, and the way a file controls a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
+
+from ..catalogue import Detection, Variant
+from .errors import NodeInputError
+
+Way = Literal["controlnet", "model_patch", "lora", "instruct_pix2pix"]
 
 KINDS: Mapping[str, str] = {
     "auto": "auto",
@@ -24,3 +30,28 @@ KINDS: Mapping[str, str] = {
 def union_type(kind: str) -> str:
     """The stock node's word for a kind of map."""
     return KINDS[kind]
+
+
+def way_of(variant: Variant, name: str, found: Detection | None) -> Way:
+    """How a map gets into a model: by a ControlNet, a patch, a control LoRA, or through the model's own picture input.
+
+    ``found`` is None where no file was chosen: then the model itself must read a map (FLUX.1 Canny, Depth).
+    """
+    if found is None:
+        if variant.latent is not None and variant.latent.source == "InstructPixToPixConditioning":
+            return "instruct_pix2pix"
+        raise NodeInputError(
+            f"{variant.name} reads no map by itself; choose a ControlNet, patch or control LoRA for it"
+        )
+    if found.kind == "controlnet" or found.kind == "model_patch":
+        return found.kind
+    if found.kind == "lora" and "control" in found.traits:
+        return "lora"
+    raise NodeInputError(
+        f"'{name}' is {found.in_words()}, which reads no map; choose a ControlNet, patch or control LoRA"
+    )
+
+
+def is_control(found: Detection) -> bool:
+    """Whether a file can bring a map into a model."""
+    return found.kind in ("controlnet", "model_patch") or (found.kind == "lora" and "control" in found.traits)

@@ -10,8 +10,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..catalogue import Detection, HeaderError, detect
-from .adapters import check_adapter
-from .control import KINDS, union_type
+from .adapters import check_adapter, check_family
+from .control import KINDS, is_control, union_type, way_of
 from .errors import NodeInputError
 from .schema import SettingsType, node_schema
 from .settings import Settings
@@ -19,6 +19,8 @@ from .stock import detected, model_path, stock
 
 GROUP = "control"
 FOLDER = "controlnet"
+CONTROL_FOLDERS = ("controlnet", "model_patches", "loras")
+ITSELF = "the model itself"
 
 
 def _known(name: str) -> Detection:
@@ -62,10 +64,7 @@ class AtelierLoadControlNet(io.ComfyNode):
     def execute(cls, settings: Settings, controlnet: str, kind: str) -> io.NodeOutput:
         found = _known(controlnet)
         check_adapter(controlnet, found, "controlnet", (settings.family, settings.variant.architecture))
-        loaded = stock("ControlNetLoader", control_net_name=controlnet)[0]
-        if "union" in found.traits:
-            loaded = stock("SetUnionControlNetType", control_net=loaded, type=union_type(kind))[0]
-        return io.NodeOutput(loaded)
+        return io.NodeOutput(_load_controlnet(controlnet, found, kind))
 
 
 class AtelierApplyControlNet(io.ComfyNode):
@@ -100,9 +99,111 @@ class AtelierApplyControlNet(io.ComfyNode):
 
     @classmethod
     def execute(cls, control_net: Any, vae: Any, **wires: Any) -> io.NodeOutput:
-        encoded = getattr(control_net, "latent_format", None) is not None
-        more = {"vae": vae} if encoded else {}
-        return io.NodeOutput(*stock("ControlNetApplyAdvanced", control_net=control_net, **wires, **more))
+        return io.NodeOutput(*_apply(control_net, vae, **wires))
+
+
+def _load_controlnet(name: str, found: Detection, kind: str) -> Any:
+    loaded = stock("ControlNetLoader", control_net_name=name)[0]
+    return (
+        stock("SetUnionControlNetType", control_net=loaded, type=union_type(kind))[0]
+        if "union" in found.traits
+        else loaded
+    )
+
+
+class AtelierControl(io.ComfyNode):
+    """Every way of control behind one node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = [name for name, (_, found) in detected(CONTROL_FOLDERS).items() if is_control(found)]
+        share = {"min": 0.0, "max": 1.0, "step": 0.001}
+        return node_schema(
+            node_id="AtelierControl",
+            display_name="Control by a Map",
+            group=GROUP,
+            description="Lets a map steer the picture the family's way: ControlNet, patch, control LoRA, FLUX tools.",
+            aliases=("controlnet", "control lora", "model patch", "canny", "depth", "pose"),
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will draw."),
+                SettingsType.Input("settings", tooltip="Of that model."),
+                io.Conditioning.Input("positive", tooltip="The prompt."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                io.Vae.Input("vae", tooltip="The model's VAE."),
+                io.Image.Input("image", tooltip="The map: white edges, a depth map, a drawn pose."),
+                io.Latent.Input(
+                    "latent", tooltip="The latent to draw on; FLUX tools replace it by one of the map's size."
+                ),
+                io.Combo.Input(
+                    "control", options=[ITSELF, *files], tooltip="The file; the model itself for FLUX Canny and Depth."
+                ),
+                io.Combo.Input(
+                    "kind", options=list(KINDS), default="auto", tooltip="What the map shows; unions need it."
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=10.0, step=0.01, tooltip="How strictly it is followed."
+                ),
+                io.Float.Input(
+                    "start_percent", default=0.0, **share, tooltip="From which share of the steps (ControlNet)."
+                ),
+                io.Float.Input(
+                    "end_percent", default=1.0, **share, tooltip="To which share of the steps (ControlNet)."
+                ),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The model, patched where the way of control asks for it."),
+                io.Conditioning.Output(display_name="positive", tooltip="The prompt with the map."),
+                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt with the map."),
+                io.Latent.Output(tooltip="The latent to sample."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, control: str) -> bool | str:
+        known = control == ITSELF or control in detected(CONTROL_FOLDERS)
+        where = ", ".join(f"models/{folder}" for folder in CONTROL_FOLDERS)
+        return known or f"'{control}' is not a readable file in {where}; put it there, or choose another"
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        settings: Settings,
+        positive: Any,
+        negative: Any,
+        vae: Any,
+        image: Any,
+        latent: Any,
+        control: str,
+        kind: str,
+        strength: float,
+        start_percent: float,
+        end_percent: float,
+    ) -> io.NodeOutput:
+        found = None if control == ITSELF else detected(CONTROL_FOLDERS)[control][1]
+        way = way_of(settings.variant, control, found)
+        if found is not None:
+            check_family(control, found, (settings.family, settings.variant.architecture))
+        conds = {"positive": positive, "negative": negative}
+        if way == "controlnet" and found is not None:
+            loaded = _load_controlnet(control, found, kind)
+            span = {"strength": strength, "start_percent": start_percent, "end_percent": end_percent}
+            return io.NodeOutput(model, *_apply(loaded, vae, image=image, **conds, **span), latent)
+        if way == "model_patch":
+            patch = stock("ModelPatchLoader", name=control)[0]
+            values = {"model_patch": patch, "vae": vae, "image": image, "strength": strength}
+            return io.NodeOutput(
+                stock("QwenImageDiffsynthControlnet", model=model, **values)[0], positive, negative, latent
+            )
+        if way == "lora":
+            model = stock("LoraLoaderModelOnly", model=model, lora_name=control, strength_model=strength)[0]
+        return io.NodeOutput(model, *stock("InstructPixToPixConditioning", vae=vae, pixels=image, **conds))
+
+
+def _apply(control_net: Any, vae: Any, **wires: Any) -> tuple[Any, ...]:
+    """Both conditionings with a ControlNet; the VAE goes along where the ControlNet encodes its map."""
+    encoded = getattr(control_net, "latent_format", None) is not None
+    return stock("ControlNetApplyAdvanced", control_net=control_net, **wires, **({"vae": vae} if encoded else {}))
 
 
 class AtelierCannyMap(io.ComfyNode):
@@ -142,4 +243,9 @@ class AtelierCannyMap(io.ComfyNode):
         return io.NodeOutput(*stock("Canny", image=image, **limits))
 
 
-CONTROL_NODES: list[type[io.ComfyNode]] = [AtelierLoadControlNet, AtelierApplyControlNet, AtelierCannyMap]
+CONTROL_NODES: list[type[io.ComfyNode]] = [
+    AtelierLoadControlNet,
+    AtelierApplyControlNet,
+    AtelierControl,
+    AtelierCannyMap,
+]

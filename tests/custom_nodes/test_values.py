@@ -6,7 +6,7 @@ import pytest
 
 from comfy_atelier.catalogue import Detection, load
 from comfy_atelier.custom_nodes.adapters import check_adapter, report, unmatched
-from comfy_atelier.custom_nodes.control import KINDS, union_type
+from comfy_atelier.custom_nodes.control import KINDS, is_control, union_type, way_of
 from comfy_atelier.custom_nodes.errors import NodeInputError
 from comfy_atelier.custom_nodes.images import EDIT_SCALES, edit_scale, original_size
 from comfy_atelier.custom_nodes.interface_values import MarkerError, among, choice_lines, within
@@ -102,6 +102,23 @@ def test_union_types_agree_with_the_catalogue() -> None:
             for kind, word in control.union_type.items():
                 assert union_type(kind) == word, control.id
     assert KINDS["auto"] == "auto"
+
+
+def test_the_way_of_control_follows_the_file() -> None:
+    dev, canny = load().variant("flux1-dev"), load().variant("flux1-canny-dev")
+    lora = Detection(kind="lora", families=("flux1",), architecture="flux1", traits=("control",))
+    plain = Detection(kind="lora", families=("flux1",), architecture="flux1")
+    net = Detection(kind="controlnet", families=("flux1",), architecture="flux1")
+    patch = Detection(kind="model_patch", families=("qwen-image",), architecture="qwen-image")
+    assert [is_control(found) for found in (lora, plain, net, patch)] == [True, False, True, True]
+    assert way_of(canny, "", None) == "instruct_pix2pix"
+    assert way_of(dev, "x", lora) == "lora"
+    assert way_of(dev, "x", net) == "controlnet"
+    assert way_of(load().variant("qwen-image"), "x", patch) == "model_patch"
+    with pytest.raises(NodeInputError, match=r"FLUX.1 \[dev\] reads no map by itself; choose a ControlNet"):
+        way_of(dev, "", None)
+    with pytest.raises(NodeInputError, match="'x' is a LoRA of flux1, which reads no map"):
+        way_of(dev, "x", plain)
 
 
 def test_marker_values() -> None:
