@@ -20,6 +20,7 @@ from .bundle import Bundle
 from .errors import PackerError
 from .model_source import imports, model_source
 from .packing import pack
+from .pins import pins
 from .staging import new_folder, write_error
 from .wheel import NAME, running_wheel
 
@@ -30,6 +31,7 @@ FILES = {
     "compose.yaml": "compose.yaml.txt",
     ".dockerignore": "dockerignore.txt",
     "requirements.txt": "requirements.txt.txt",
+    "constraints.txt": "constraints.txt.txt",
     "README.md": "README.md.txt",
 }
 EXAMPLES = {"image": "picture.png", "mask": "mask.png", "video": "video.mp4", "audio": "sound.wav", "file": "file.bin"}
@@ -77,6 +79,7 @@ def export(bundle: Bundle, folder: str | Path, *, wheel: str | Path | None = Non
             "version": wheel_path.name.split("-")[1],
             "imports": _imports(bundle.interface),
             "model": model_source(bundle.interface),
+            "pins": "\n".join(pins(NAME, frozenset({"embedded"}))),
             **_calls(bundle.interface),
         }
         for target, source in FILES.items():

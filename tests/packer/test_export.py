@@ -116,6 +116,7 @@ def test_what_is_in_it(bundle, tmp_path):
         "app.py",
         "compose.yaml",
         "my-flow.cpack.zip",
+        "constraints.txt",
         "requirements.txt",
         f"wheels/{wheel}",
     }
