@@ -8,8 +8,18 @@ from .archive import Archive
 from .atelier import AtelierManifest
 from .audit import Check, Finding, VerifyReport, verify
 from .bundle import Bundle
-from .errors import ArchiveError, ManifestError, MissingFile, PackerError, RestoreError, UnknownVersion
+from .errors import (
+    ArchiveError,
+    FetchCancelled,
+    FetchError,
+    ManifestError,
+    MissingFile,
+    PackerError,
+    RestoreError,
+    UnknownVersion,
+)
 from .export import ExportReport, export
+from .fetch import Fetched, Wanted, fetch_file
 from .inputs import InputFile
 from .manifest import Model, ModelSource, Snapshot
 from .packing import PackReport, pack
@@ -23,6 +33,9 @@ __all__ = [
     "Bundle",
     "Check",
     "ExportReport",
+    "FetchCancelled",
+    "FetchError",
+    "Fetched",
     "Finding",
     "InputFile",
     "ManifestError",
@@ -36,7 +49,9 @@ __all__ = [
     "UnknownVersion",
     "UnpackReport",
     "VerifyReport",
+    "Wanted",
     "export",
+    "fetch_file",
     "pack",
     "unpack",
     "verify",

@@ -63,3 +63,15 @@ class MissingFile(PackerError):
 
 class RestoreError(PackerError):
     """A bundle cannot be restored here."""
+
+
+class FetchError(PackerError):
+    """A file cannot be downloaded; what was got so far is kept, unless it proved wrong."""
+
+
+class NotThere(FetchError):
+    """The address leads to no file."""
+
+
+class FetchCancelled(FetchError):
+    """The caller stopped the download; what was got so far is kept."""

@@ -60,7 +60,7 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
             os.link(f"/proc/self/fd/{file.fileno()}", part, src_dir_fd=file.fileno())
         file.close()
         os.replace(part, target)  # noqa: PTH105 - the os functions stand together here
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
     except OSError as error:
         raise write_error(error, target) from error
     finally:
@@ -91,8 +91,9 @@ def _open_part(part: Path) -> tuple[BinaryIO, bool]:
     return os.fdopen(os.open(part, flags, 0o666), "w+b"), True
 
 
-def _flush_folder(folder: Path) -> None:
-    # Makes the rename itself survive a power cut; Windows has no such call, some network file systems refuse it.
+def flush_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    # Windows has no such call, some network file systems refuse it.
     if os.name != "nt":
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
@@ -178,12 +179,12 @@ def _put(stage: Path, target: Path) -> None:
         if os.name == "nt":
             target.rmdir()
     stage.rename(target)
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
 
 
 def _flush_tree(stage: Path) -> None:
     for folder, _, _ in os.walk(stage):
-        _flush_folder(Path(folder))
+        flush_folder(Path(folder))
 
 
 def _empty(stage: Path) -> None:
