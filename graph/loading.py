@@ -13,7 +13,7 @@ from .canvas import UNSET, BoundarySlot, Canvas, CanvasNode, Outlet, Socket, typ
 from .errors import ConversionError
 from .groupnodes import GroupNode, group_data, read_group, unfold
 from .jsontext import short
-from .plan import furnish, lay_out, lay_over, lay_over_outputs, plan_of
+from .plan import Plan, furnish, lay_out, lay_over, lay_over_outputs, plan_of
 from .promotion import attach_promoted_widgets, flush_proxy_widgets
 from .renumbering import renumber
 from .restoring import recorded_widgets, restore_values
@@ -57,6 +57,8 @@ def load(workflow: Workflow, schemas: NodeSchemas) -> list[Canvas]:
 
 def _leaf_first(workflow: Workflow) -> list[str]:
     """The definitions that the workflow uses, each after those it contains."""
+    if not workflow.subgraphs:
+        return []
     done: dict[str, None] = {}
     path: dict[str, WorkflowNode] = {}
 
@@ -95,6 +97,7 @@ class _Loader:
         self.workflow = workflow
         self.schemas = schemas
         self.modern = schemas.modern
+        self.folded = "groupNodes" in workflow.extra
         self.definitions: dict[str, Canvas] = {}
         self.groups: dict[str, GroupNode] = {}
         self.unfolded: list[Canvas] = []
@@ -108,16 +111,20 @@ class _Loader:
 
     def fill(self, canvas: Canvas, nodes: Iterable[WorkflowNode], links: Mapping[int, WorkflowLink]) -> None:
         canvas.wires = dict(links)
-        for saved in nodes:
-            canvas.nodes[saved.id] = self.node(saved, canvas)
+        modern = self.modern
+        made = [self.node(saved, canvas) for saved in nodes]
+        canvas.nodes = {node.id: node for node, _ in made}
+        for node, plan in made:
+            if plan is not None:
+                lay_out(node, plan, modern=modern)
+            else:
+                self.configure(node)
         for node in canvas.nodes.values():
-            self.configure(node)
-        for node in canvas.nodes.values():
-            if node.definition is not None and self.modern and "proxyWidgets" in node.properties:
+            if node.definition is not None and modern and "proxyWidgets" in node.properties:
                 flush_proxy_widgets(node)
 
-    def node(self, saved: WorkflowNode, canvas: Canvas) -> CanvasNode:
-        """A node without its inputs, outputs and widgets; only a dynamic class's are made here."""
+    def node(self, saved: WorkflowNode, canvas: Canvas) -> tuple[CanvasNode, Plan | None]:
+        """A node with its class's own inputs, outputs and widgets; or yet without, and the plan to lay it out by."""
         node = CanvasNode(saved, canvas)
         kind = saved.type
         if kind == "PrimitiveNode":
@@ -126,7 +133,7 @@ class _Loader:
             node.definition = definition = self.definitions[kind]
             node.title = saved.title or definition.name
             definition.instances.append(node)
-        elif (data := group_data(saved.type, self.workflow.extra)) is not None:
+        elif self.folded and (data := group_data(kind, self.workflow.extra)) is not None:
             if canvas.id is not None:
                 raise ConversionError(
                     "a group node inside a subgraph, which no editor can run",
@@ -146,17 +153,15 @@ class _Loader:
             schema = self.schemas.get(kind)
             if schema is not None:
                 node.title = saved.title or schema.display_name
-                if plan_of(schema, saved).fixed:
+                plan = plan_of(schema, saved)
+                if plan.fixed:
                     node.schema = schema
                     node.settled = True
-                else:
-                    furnish(node, schema)
-        return node
+                    return node, plan
+                furnish(node, schema)
+        return node, None
 
     def configure(self, node: CanvasNode) -> None:
-        if node.settled and node.schema is not None:
-            lay_out(node, plan_of(node.schema, node.saved), modern=self.modern)
-            return
         saved = node.saved
         if node.definition is not None:
             _configure_instance(node, modern=self.modern)

@@ -20,8 +20,8 @@ from .workflow import WorkflowNode
 class Plan(NamedTuple):
     """What a new node of a class has.
 
-    `named` are the widgets that a file names, `types` the JSON types that a value of each saved widget may have without
-    a second look, `keeps_all` says that every widget has a saved value.
+    `named` are the widgets that a file names (with or without `buttons`), `types` the JSON types that a value of each
+    saved widget may have without a second look, `keeps_all` says that every widget has a saved value.
     """
 
     inputs: list[tuple[str, str, None, str | None]]
@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     fixed: bool
     input_names: frozenset[str]
     named: frozenset[str]
+    buttons: frozenset[str]
     types: list[frozenset[type]]
     keeps_all: bool
     forced: bool
@@ -65,6 +66,7 @@ def _made(schema: NodeSchema, node: CanvasNode) -> Plan:
         fixed=not node.groups and not any(widget.kind in CHANGING for widget in node.widgets),
         input_names=frozenset(socket.name for socket in node.inputs),
         named=frozenset(widget.name for widget in places if widget.kind not in COMPANIONS),
+        buttons=frozenset(w.name for w in node.widgets if w is node.widget(w.name) and w.kind == "button"),
         types=[_TYPES.get(widget.kind, _ANY) for widget in places],
         keeps_all=len(places) == len(node.widgets),
         forced=has_forced(schema),
@@ -137,7 +139,7 @@ def lay_out(node: CanvasNode, plan: Plan, *, modern: bool) -> None:
         return
     named = {item.widget for item in saved.inputs}
     named.discard(None)
-    if named and named != plan.named:
+    if named and named != plan.named and named - plan.buttons != plan.named:
         restore_values(node, modern=modern)
         return
     places = widgets if plan.keeps_all else [widget for widget in widgets if widget.saved]

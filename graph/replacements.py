@@ -13,6 +13,8 @@ from .jsontext import JSON
 _LINE_END = re.compile("[\n\r\u2028\u2029]")
 _PLACEHOLDER = re.compile(r"%([^%]+)%")
 _UNSAFE = re.compile(r"[/?<>\\:*|\"\x00-\x1f\x7f]")
+_OPENING = re.compile(r"[\\{]")
+_MARK = re.compile(r"[\\{}|]")
 _DATE_PART = re.compile(r"d{1,2}|M{1,2}|h{1,2}|m{1,2}|s{1,2}|yyyy|yy")
 
 MAX_CHARACTERS = 1_000_000
@@ -109,23 +111,22 @@ class _Choices:
         text = without_comments(text)
         parts: list[str] = []
         index = 0
-        while index < len(text):
-            char = text[index]
-            index += 1
-            if char == "\\":
-                parts.append(char + (text[index] if index < len(text) else "undefined"))
+        while (found := _OPENING.search(text, index)) is not None:
+            parts.append(text[index : found.start()])
+            index = found.end()
+            if found[0] == "\\":
+                parts.append("\\" + (text[index] if index < len(text) else "undefined"))
                 index += 1
-            elif char == "{":
-                options, index = _options(text, index)
-                if len(options) == 1:
-                    chosen = options[0]
-                elif self.source is None:
-                    raise _OpenChoiceError
-                else:
-                    chosen = self.source.choice(options)
-                parts.append(self.resolve(chosen, depth + 1))
+                continue
+            options, index = _options(text, index)
+            if len(options) == 1:
+                chosen = options[0]
+            elif self.source is None:
+                raise _OpenChoiceError
             else:
-                parts.append(char)
+                chosen = self.source.choice(options)
+            parts.append(self.resolve(chosen, depth + 1))
+        parts.append(text[index:])
         return re.sub(r"\\([{}|])", r"\1", "".join(parts))
 
 
@@ -134,9 +135,14 @@ def _options(text: str, index: int) -> tuple[list[str], int]:
     options: list[str] = []
     current: list[str] = []
     depth = 0
-    while index < len(text):
-        char = text[index]
-        index += 1
+    while True:
+        found = _MARK.search(text, index)
+        if found is None:
+            current.append(text[index:])
+            index = len(text)
+            break
+        current.append(text[index : found.start()])
+        char, index = found[0], found.end()
         if char == "\\":
             current.append(char + (text[index] if index < len(text) else "undefined"))
             index += 1

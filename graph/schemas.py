@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from .errors import SchemaError
 from .jsontext import JSON
@@ -28,6 +28,8 @@ __all__ = [
     "builtin_versions",
     "parse_input",
 ]
+
+_T = TypeVar("_T")
 
 TABLES = Path(__file__).parent / "tables"
 MAX_BYTES = 512 * 1024 * 1024  # of an /object_info after decompression; a server with 1,000 packs has about 30 MB
@@ -63,6 +65,14 @@ class NodeSchemas(Mapping[str, NodeSchema]):
                 found = parse_schema(class_type, raw)
             self._parsed[class_type] = found
         return found
+
+    @overload
+    def get(self, class_type: str, /) -> NodeSchema | None: ...
+    @overload
+    def get(self, class_type: str, /, default: NodeSchema | _T) -> NodeSchema | _T: ...
+    def get(self, class_type: str, /, default: Any = None) -> Any:
+        # Asked for each node of a workflow; the one inherited goes through an exception where there is none.
+        return self._parsed.get(class_type) or (self[class_type] if class_type in self._raw else default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)

@@ -20,6 +20,8 @@ MAX_NODES = 50_000  # of one graph; the largest official template has about 250
 MAX_LINKS = 200_000  # of one graph
 MAX_SLOTS = 5_000  # inputs of one node or one subgraph
 
+_tuple: Any = tuple.__new__  # a named tuple's own constructor does just this, and takes twice as long
+
 SUBGRAPH_INPUT = "-10"  # the node id that links inside a subgraph give for the subgraph's own inputs
 SUBGRAPH_OUTPUT = "-20"
 
@@ -224,12 +226,12 @@ def _graph(raw: dict[str, Any], path: str) -> tuple[tuple[WorkflowNode, ...], di
         raise _wrong(f"must be a list, not {_kind(listed)}", f"{path}nodes", _REMEDY)
     if len(listed) > MAX_NODES:
         raise _wrong(f"has {len(listed)} nodes, the limit is {MAX_NODES}", f"{path}nodes")
-    nodes = tuple(parse_node(node, f"{path}nodes[{index}]") for index, node in enumerate(listed))
+    nodes = tuple([parse_node(node, f"{path}nodes[{index}]") for index, node in enumerate(listed)])
     seen: dict[str, str] = {}
     for node in nodes:
-        if node.id in seen:
-            raise _wrong(f"the id {short(node.id)} is taken by {seen[node.id]}", f"{node.path}.id")
-        seen[node.id] = node.path
+        first = seen.setdefault(node.id, node.path)
+        if first != node.path:
+            raise _wrong(f"the id {short(node.id)} is taken by {first}", f"{node.path}.id")
     return nodes, _links(raw.get("links"), f"{path}links")
 
 
@@ -242,17 +244,20 @@ def parse_node(raw: JSON, path: str) -> WorkflowNode:
     if values is not None and not isinstance(values, list | dict):
         raise _wrong(f"must be a list or an object, not {_kind(values)}", f"{path}.widgets_values")
     inputs, outputs = raw.get("inputs"), raw.get("outputs")
+    node_id, properties = raw.get("id"), raw.get("properties")
+    if type(properties) is not dict:
+        properties = _mapping(properties, f"{path}.properties")
     return WorkflowNode(
-        id=_node_id(raw.get("id"), path, "id"),
-        type=kind,
-        mode=mode if isinstance(mode, int) else 0,
-        title=title if isinstance(title, str) else None,
-        inputs=_inputs(inputs, path) if inputs else (),
-        outputs=_outputs(outputs, path) if outputs else (),
-        properties=_mapping(raw.get("properties"), f"{path}.properties"),
-        widgets_values=values,
-        path=path,
-        raw=raw,
+        str(node_id) if type(node_id) is int else _node_id(node_id, path, "id"),
+        kind,
+        mode if isinstance(mode, int) else 0,
+        title if isinstance(title, str) else None,
+        _inputs(inputs, path) if inputs else (),
+        _outputs(outputs, path) if outputs else (),
+        properties,
+        values,
+        path,
+        raw,
     )
 
 
@@ -266,19 +271,15 @@ def _inputs(listed: JSON, path: str) -> tuple[NodeInput, ...]:
         if not isinstance(raw, dict):
             raise _wrong(f"must be an object, not {_kind(raw)}", f"{path}.inputs[{index}]")
         name, link, widget = raw.get("name"), raw.get("link"), raw.get("widget")
-        if link is not None and (not isinstance(link, int) or isinstance(link, bool)):
+        if link is not None and type(link) is not int:
             link = _integer(link, f"{path}.inputs[{index}].link")
         if widget is not None:
             widget = widget.get("name") if isinstance(widget, dict) else None
-        found.append(
-            NodeInput(
-                name if isinstance(name, str) else "",
-                raw.get("type"),
-                link,
-                widget if isinstance(widget, str) else None,
-                raw,
-            )
-        )
+            if not isinstance(widget, str):
+                widget = None
+        if type(name) is not str:
+            name = ""
+        found.append(_tuple(NodeInput, (name, raw.get("type"), link, widget, raw)))
     return tuple(found)
 
 
@@ -289,10 +290,16 @@ def _outputs(listed: JSON, path: str) -> tuple[NodeOutput, ...]:
     for index, raw in enumerate(listed):
         if not isinstance(raw, dict):
             raise _wrong(f"must be an object, not {_kind(raw)}", f"{path}.outputs[{index}]")
-        name = raw.get("name")
-        listed_links = raw.get("links")
-        links = _link_ids(listed_links, path, f"outputs[{index}].links") if listed_links else ()
-        found.append(NodeOutput(name if isinstance(name, str) else "", raw.get("type"), links, raw))
+        name, links = raw.get("name"), raw.get("links")
+        if not links:
+            links = ()
+        elif type(links) is list and (len(links) == 1 and type(links[0]) is int):  # as most are
+            links = (links[0],)
+        else:
+            links = _link_ids(links, path, f"outputs[{index}].links")
+        if type(name) is not str:
+            name = ""
+        found.append(_tuple(NodeOutput, (name, raw.get("type"), links, raw)))
     return tuple(found)
 
 
@@ -349,7 +356,7 @@ def _links(listed: JSON, path: str) -> dict[int, WorkflowLink]:
             if type(link_id) is type(origin) is type(slot) is type(target) is type(target_slot) is int and (
                 slot >= 0 and target_slot >= 0 and link_id not in found
             ):  # as nearly all are
-                found[link_id] = WorkflowLink(link_id, str(origin), slot, str(target), target_slot, kind)
+                found[link_id] = _tuple(WorkflowLink, (link_id, str(origin), slot, str(target), target_slot, kind))
                 continue
         if isinstance(raw, list) and len(raw) >= 5:
             link_id, origin, slot, target, target_slot = raw[:5]
