@@ -125,7 +125,8 @@ def test_a_list_has_only_files_of_the_family(infos: dict[str, Any], models: Path
     assert options(infos, "AtelierLoadStableDiffusion", "model") == ["tiny_sd15.safetensors"]
     assert options(infos, "AtelierLoadSDXL", "model") == ["tiny_sdxl.safetensors"]
     assert options(infos, "AtelierLoadHunyuanImage", "model")
-    assert options(infos, "AtelierLoadFluxTools", "model") == []
+    assert "tiny_flux_h3072.safetensors" in options(infos, "AtelierLoadFlux", "model")
+    assert "tiny_flux_h3072.safetensors" not in options(infos, "AtelierLoadFluxTools", "model")
 
 
 def test_a_wrong_model_forced_by_a_prompt_is_refused_with_both_families(comfyui: Any, models: Path) -> None:
@@ -188,6 +189,41 @@ SD15 = node("AtelierLoadStableDiffusion", model="tiny_sd15.safetensors", variant
 
 def test_loader_and_sampler_equal_stock_nodes(comfyui: Any, models: Path) -> None:
     assert picture(comfyui, ours(SD15), "9") == picture(comfyui, stock(), "9")
+
+
+def test_split_files_equal_stock_nodes(comfyui: Any, models: Path) -> None:
+    """A diffusion model, one encoder and a VAE, the last two chosen by the loader."""
+    wired = ours(
+        node("AtelierLoadSD35", model="tiny_sd35.safetensors", variant="automatic", clip_g="none", t5xxl="none")
+    )
+    wired["5"]["class_type"] = "EmptySD3LatentImage"
+    by_hand = stock() | {
+        "1": node("UNETLoader", unet_name="tiny_sd35.safetensors", weight_dtype="default"),
+        "10": node("CLIPLoader", clip_name="tiny_clip_l.safetensors", type="sd3"),
+        "11": node("VAELoader", vae_name="kl_vae_16ch.safetensors"),
+        "5": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+    }
+    by_hand["2"]["inputs"]["clip"] = by_hand["3"]["inputs"]["clip"] = ["10", 0]
+    by_hand["6"]["inputs"] |= {"cfg": 4.01, "scheduler": "sgm_uniform"}
+    by_hand["8"]["inputs"]["vae"] = ["11", 0]
+    assert picture(comfyui, wired, "9") == picture(comfyui, by_hand, "9")
+
+
+def test_control_by_a_map_equals_stock_nodes(comfyui: Any, models: Path) -> None:
+    size = {"width": 64, "height": 64, "batch_size": 1, "color": 0x3366CC}
+    wired = ours(SD15)
+    wired["20"] = node("EmptyImage", **size)
+    wired["21"] = node("AtelierControl", model=["1", 0], settings=["4", 0], positive=["2", 0], negative=["3", 0],
+                       vae=["1", 2], image=["20", 0], latent=["5", 0], control="tiny_sd15_controlnet.safetensors",
+                       kind="canny", strength=0.8, start_percent=0.0, end_percent=1.0)  # fmt: skip
+    wired["6"]["inputs"] |= {"model": ["21", 0], "positive": ["21", 1], "negative": ["21", 2], "latent": ["21", 3]}
+    by_hand = stock()
+    by_hand["20"] = node("EmptyImage", **size)
+    by_hand["21"] = node("ControlNetLoader", control_net_name="tiny_sd15_controlnet.safetensors")
+    by_hand["22"] = node("ControlNetApplyAdvanced", positive=["2", 0], negative=["3", 0], control_net=["21", 0],
+                         image=["20", 0], strength=0.8, start_percent=0.0, end_percent=1.0)  # fmt: skip
+    by_hand["6"]["inputs"] |= {"positive": ["22", 0], "negative": ["22", 1]}
+    assert picture(comfyui, wired, "9") == picture(comfyui, by_hand, "9")
 
 
 def test_a_lora_equals_the_stock_loader_and_reports(comfyui: Any, models: Path) -> None:
