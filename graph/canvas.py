@@ -78,6 +78,7 @@ class Autogrow:
     minimum: int
     maximum: int
     members: tuple[tuple[str, JSON, bool], ...]  # (name, specification, required)
+    specs: dict[tuple[int, str, bool], InputSpec] = field(default_factory=dict)  # of members that were made: read once
 
 
 class CanvasNode:

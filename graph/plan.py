@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .canvas import Autogrow, CanvasNode, Outlet, Socket, Widget, type_text
 from .jsontext import JSON
-from .restoring import CHANGING, COMPANIONS, fits_widget, restore_values
+from .restoring import CHANGING, COMPANIONS, fits_widget, restore_values, values_by_name
 from .schemas import InputSpec, NodeSchema
 from .widgets import furnish_anew, has_forced
 from .workflow import WorkflowNode
@@ -37,8 +37,8 @@ class Plan(NamedTuple):
     forced: bool
 
 
-_ANY = frozenset({str, int, float, bool, list, dict, type(None)})
-_TYPES = {
+_ANY: frozenset[type] = frozenset({str, int, float, bool, list, dict, type(None)})
+_TYPES: dict[str, frozenset[type]] = {
     "INT": frozenset({int, float, type(None)}),
     "FLOAT": frozenset({int, float, type(None)}),
     "BOOLEAN": frozenset({bool, int, str, type(None)}),
@@ -139,11 +139,12 @@ def lay_out(node: CanvasNode, plan: Plan, *, modern: bool) -> None:
         return
     named = {item.widget for item in saved.inputs}
     named.discard(None)
-    if named and named != plan.named and named - plan.buttons != plan.named:
+    names_all = named == plan.named or named - plan.buttons == plan.named
+    if named and not names_all and values_by_name(node, values) is not None:
         restore_values(node, modern=modern)
         return
     places = widgets if plan.keeps_all else [widget for widget in widgets if widget.saved]
-    if named:
+    if named and names_all:
         for widget, value, types in zip(places, values, plan.types, strict=False):
             if type(value) not in types and not fits_widget(widget, value):
                 restore_values(node, modern=modern)

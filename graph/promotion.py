@@ -107,7 +107,8 @@ def flush_proxy_widgets(node: CanvasNode) -> None:
     entries = _entries(node)
     primitives: dict[str, list[_Entry]] = {}
     # All are judged before any is changed, so that an entry does not see the inputs made for an earlier one.
-    plans = [(entry, _linked_input(node, entry)) for entry in entries]
+    linked_inputs = _linked_inputs(node) if entries else {}
+    plans = [(entry, linked_inputs.get((entry.node_id, entry.widget))) for entry in entries]
     for entry, linked in plans:
         if linked is not None:
             _set_host(linked, entry)
@@ -184,15 +185,16 @@ def _source(definition: Canvas, slot: BoundarySlot) -> tuple[str, str] | None:
     return None
 
 
-def _linked_input(node: CanvasNode, entry: _Entry) -> Socket | None:
-    """The instance's input that is wired to an entry's widget already."""
+def _linked_inputs(node: CanvasNode) -> dict[tuple[str, str], Socket]:
+    """The instance's inputs that are wired inside already, the first for each inner node and widget."""
     assert node.definition is not None
+    found: dict[tuple[str, str], Socket] = {}
     for socket in node.inputs:
         if socket.slot is not None and socket.slot < len(node.definition.inputs):
-            slot = node.definition.inputs[socket.slot]
-            if _source(node.definition, slot) == (entry.node_id, entry.widget):
-                return socket
-    return None
+            source = _source(node.definition, node.definition.inputs[socket.slot])
+            if source is not None:
+                found.setdefault(source, socket)
+    return found
 
 
 def _set_host(socket: Socket, entry: _Entry) -> None:

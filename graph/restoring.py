@@ -74,7 +74,7 @@ def _named_if_needed(node: CanvasNode, values: list[JSON]) -> dict[str, JSON] | 
     # Where values change which widgets there are, places can only be told one after the other.
     if node.groups or any(widget.kind in CHANGING for widget in node.widgets):
         return None
-    named = _named(node, values)
+    named = values_by_name(node, values)
     if named is None:
         return None
     changed = {widget.name for widget in places if widget.kind not in COMPANIONS} != {
@@ -87,7 +87,7 @@ COMPANIONS = frozenset({"control", "filter", "button"})
 CHANGING = frozenset({"COMFY_DYNAMICCOMBO_V3", "option", "index"})
 
 
-def _named(node: CanvasNode, values: list[JSON]) -> dict[str, JSON] | None:
+def values_by_name(node: CanvasNode, values: list[JSON]) -> dict[str, JSON] | None:
     """Each saved value by the name of its widget, where the file names them all and no name twice."""
     names = [item.widget for item in node.saved.inputs if item.widget is not None]
     if not names or len(set(names)) != len(names):
@@ -125,6 +125,8 @@ def pair_with_names(names: list[str], values: list[JSON]) -> list[tuple[str, JSO
     """Names and values side by side, where what is left over is just the control values behind seeds; else None."""
     if len(names) == len(values):
         return list(zip(names, values, strict=True))
+    if not len(names) <= len(values) <= 2 * len(names):
+        return None
     paired: list[tuple[str, JSON]] = []
     rest = list(values)
     for name in names:

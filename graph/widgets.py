@@ -7,6 +7,7 @@ extensions in ``extensions/core``), read in the releases 1.27.10 (ComfyUI 0.3.64
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .canvas import UNSET, Autogrow, CanvasNode, Outlet, Socket, Widget
 from .jsontext import JSON
@@ -19,6 +20,7 @@ SEED_NAMES = frozenset({"seed", "noise_seed"})
 BROWSER_TYPES = frozenset({"LOAD_3D", "LOAD_3D_ADVANCED", "LOAD_3D_ANIMATION", "WEBCAM", "AUDIO_RECORD"})
 _DISPLAY_TYPES = frozenset({"PREVIEW_3D", "PREVIEW_3D_ANIMATION", "IMAGECOMPARE"})
 _ADDED_TYPES = frozenset({"IMAGEUPLOAD", "AUDIOUPLOAD", "AUDIO_UI", "LOAD_3D_ADVANCED", "PREVIEW_3D"})
+_PLAIN_TYPES = frozenset({"INT", "FLOAT", "BOOLEAN", "STRING", "COMBO"})
 _AUDIO_PLAYERS = frozenset(
     {"LoadAudio", "SaveAudio", "PreviewAudio", "SaveAudioMP3", "SaveAudioOpus", "SaveAudioAdvanced"}
 )
@@ -193,18 +195,20 @@ def _choose(node: CanvasNode, widget: Widget) -> None:
     if removed:
         node.inputs[:] = [socket for socket in node.inputs if not socket.name.startswith(prefix)]
     node.widgets[:] = [other for other in node.widgets if not other.name.startswith(prefix)]
-    sections = _option_specs(node, widget)
-    if sections is None:
+    option = _option(node, widget)
+    if option is None:
         for socket in removed:
             node.canvas.cut(socket.link)
         return
     place = node.widgets.index(widget) + 1
     widget_count, input_count = len(node.widgets), len(node.inputs)
-    for spec in sections:
-        _add_socket(node, spec)
-        _add_widget(node, spec)
-    added_widgets = node.widgets[widget_count:]
-    del node.widgets[widget_count:]
+    if option.plain:
+        added_widgets = [Widget(*parts) for parts in option.widgets]
+        node.inputs += [Socket(*parts) for parts in option.inputs]
+    else:
+        _add(node, option.specs)
+        added_widgets = node.widgets[widget_count:]
+        del node.widgets[widget_count:]
     node.widgets[place:place] = added_widgets
     own = next((i for i, socket in enumerate(node.inputs) if socket.name == widget.name), None)
     if own is not None:
@@ -230,20 +234,51 @@ def tell_links(node: CanvasNode, start: int = 0, *, only: Socket | None = None) 
             node.canvas.wires[wire.id] = wire._replace(target_slot=index)
 
 
-def _option_specs(node: CanvasNode, widget: Widget) -> list[InputSpec] | None:
-    """The inputs that the chosen option brings; kept with the schema."""
-    known: dict[tuple[str, str], list[InputSpec] | None] = {}
+class _Option(NamedTuple):
+    """What an option of a dynamic combo brings. A `plain` one always brings the same, made ready here."""
+
+    specs: list[InputSpec]
+    plain: bool
+    inputs: list[tuple[str, str, None, str | None]]
+    widgets: list[tuple[str, str, JSON, bool, bool, InputSpec | None]]
+
+
+def _option(node: CanvasNode, widget: Widget) -> _Option | None:
+    """What the chosen option brings; kept with the schema."""
+    known: dict[tuple[str, str], _Option | None] = {}
     if node.schema is not None and isinstance(widget.value, str):
-        known = node.schema.__dict__.setdefault("_option_specs", known)
+        known = node.schema.__dict__.setdefault("_options", known)
     key = (widget.name, str(widget.value))
     if key not in known:
-        sections = _option_inputs(widget)
-        known[key] = sections and [
-            parse_input(f"{widget.name}.{name}", raw, required=required, class_type=node.type)
-            for required, section in zip((True, False), sections, strict=True)
-            for name, raw in section.items()
-        ]
+        known[key] = _read_option(node, widget)
     return known[key]
+
+
+def _read_option(node: CanvasNode, widget: Widget) -> _Option | None:
+    sections = _option_inputs(widget)
+    if sections is None:
+        return None
+    specs = [
+        parse_input(f"{widget.name}.{name}", raw, required=required, class_type=node.type)
+        for required, section in zip((True, False), sections, strict=True)
+        for name, raw in section.items()
+    ]
+    blank = CanvasNode.blank(node.saved)
+    plain = all(_widget_type(s) in _PLAIN_TYPES if _has_widget(s) else s.type != "COMFY_AUTOGROW_V3" for s in specs)
+    if plain:
+        _add(blank, specs)
+    return _Option(
+        specs,
+        plain,
+        [(s.name, s.type, None, s.widget) for s in blank.inputs],
+        [(w.name, w.kind, w.value, w.saved, w.sent, w.spec) for w in blank.widgets],
+    )
+
+
+def _add(node: CanvasNode, specs: list[InputSpec]) -> None:
+    for spec in specs:
+        _add_socket(node, spec)
+        _add_widget(node, spec)
 
 
 def _option_inputs(widget: Widget) -> tuple[dict[str, JSON], dict[str, JSON]] | None:
@@ -308,7 +343,11 @@ def _grow(node: CanvasNode, ordinal: int, group_name: str) -> None:
     for key, raw, required in group.members:
         name = _member_name(group, group_name, ordinal, key)
         # A widget that the node has already is not made a second time: one widget, one saved value.
-        spec = parse_input(name, raw, required=required and ordinal < group.minimum, class_type=node.type)
+        spec = group.specs.get((ordinal, key, required))
+        if spec is None:
+            needed = required and ordinal < group.minimum
+            spec = parse_input(name, raw, required=needed, class_type=node.type)
+            group.specs[ordinal, key, required] = spec
         if node.widget(name) is None:
             _add_socket(node, spec)
             _add_widget(node, spec)
@@ -338,6 +377,8 @@ def _ensure_widget(node: CanvasNode, socket: Socket) -> None:
 
 def grow_for(node: CanvasNode, socket: Socket, *, wired: bool) -> None:
     """What a growing group does when one of its inputs is found wired: the next one appears."""
+    if not node.groups:
+        return
     group_name = socket.name.rpartition(".")[0]
     group = node.groups.get(group_name)
     if group is None:
