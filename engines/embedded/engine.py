@@ -16,7 +16,7 @@ from typing import IO, Any
 from ...graph.prompt import InputRef, Prompt
 from ...graph.schemas import NodeSchemas
 from ..errors import EngineError, EngineUnavailable, WorkerLost
-from ..events import Event, Finished
+from ..events import Event, Finished, Produced
 from . import frames, wire
 from .cache import DEFAULT_BYTES
 from .registry import CLASSES, SCHEMAS_OF
@@ -85,11 +85,15 @@ class EmbeddedEngine:
     async def start(self) -> None:
         """Start the worker, unless it runs. Raises `EngineUnavailable` where it does not come up."""
         async with self._starting:
-            if self._process is not None and self._process.returncode is None and self._reader is not None:
+            if self._runs_already:
                 return
             await self._discard()
             self._closing = False
             await self._launch()
+
+    @property
+    def _runs_already(self) -> bool:
+        return self._process is not None and self._process.returncode is None and self._reader is not None
 
     async def _launch(self) -> None:
         try:
@@ -162,12 +166,13 @@ class EmbeddedEngine:
 
     async def run(self, prompt: Prompt, *, files: Mapping[InputRef, Path]) -> AsyncIterator[Event]:
         """Execute `prompt`; see `engines.Engine.run`. Large results are files that go when the iterator ends."""
-        await self.start()
+        if not self._runs_already or self._starting.locked():
+            await self.start()
         self._count += 1
         number = self._count
         inbox: asyncio.Queue[tuple[dict[str, Any], bytes] | None] = asyncio.Queue()
         self._runs[number] = inbox
-        ended = False
+        ended = left_files = False
         try:
             request = {
                 "type": "run",
@@ -183,24 +188,29 @@ class EmbeddedEngine:
                     raise self._lost()
                 message, payload = frame
                 if message["type"] == "error":
-                    ended = True
+                    ended = left_files = True  # a file may have been made and not told of
                     raise wire.error_from_json(message)
                 event = wire.event_from_json(_fields(message), payload)
                 ended = isinstance(event, Finished)
+                left_files = left_files or (isinstance(event, Produced) and isinstance(event.data, Path))
                 yield event
         finally:
             if not ended:
+                left_files = True
                 await self._cancel(number, inbox)
             self._runs.pop(number, None)
-            if self._folder is not None:
+            if left_files and self._folder is not None:
                 shutil.rmtree(self._folder / f"run-{number}", ignore_errors=True)
 
     async def _deliver(self, message: dict[str, Any]) -> None:
         """Send and wait until the pipe has room again: prompts may be megabytes."""
         self._send(message)
         assert self._process is not None
+        stdin = _pipes(self._process)[0]
+        if not stdin.transport.get_write_buffer_size():
+            return
         try:
-            await _pipes(self._process)[0].drain()
+            await stdin.drain()
         except ConnectionError as error:
             raise self._lost() from error
 

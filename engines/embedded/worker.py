@@ -15,13 +15,14 @@ import queue
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...graph.prompt import InputRef, Prompt
 from ...graph.schemas import NodeSchemas
 from ..errors import Cancelled, EngineError, EngineUnavailable
-from ..events import Event, Produced
+from ..events import Event, Finished, Produced
 from . import frames, wire
 from .cache import NodeCache
 from .context import Run
@@ -32,6 +33,8 @@ from .registry import CLASSES, SCHEMAS_OF, needs_torch
 _logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 1024 * 1024  # results up to this travel in the frame, larger ones as files
+TOGETHER_SECONDS = 0.005  # how long an event may wait for those after it: a write for each wakes the caller each time
+TOGETHER_BYTES = 256 * 1024  # of frames that wait
 
 
 class Worker:
@@ -39,8 +42,7 @@ class Worker:
 
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self._source = source
-        self._sink = sink
-        self._writing = threading.Lock()
+        self._outbox = Outbox(sink)
         self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._cancelled: dict[int, threading.Event] = {}
         self._folder = Path()
@@ -59,6 +61,7 @@ class Worker:
             self._send({"type": "refused", **wire.error_to_json(error)})
             return 1
         self._warm.start()
+        threading.Thread(target=self._outbox.serve, name="tell", daemon=True).start()
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
         self._send({"type": "ready", "pid": os.getpid()})
         while True:
@@ -95,7 +98,8 @@ class Worker:
                 files_made += 1
                 event = _as_file(event, self._folder / f"run-{number}", files_made)
             fields, payload = wire.event_to_json(event)
-            self._send({"type": "event", "run": number, **fields}, payload)
+            frame = frames.pack({"type": "event", "run": number, **fields}, payload)
+            self._outbox.put(frame, at_once=isinstance(event, Finished))
 
         try:
             prompt = Prompt.from_json(job["prompt"])
@@ -122,10 +126,48 @@ class Worker:
             self._cancelled.pop(number, None)
 
     def _send(self, message: dict[str, Any], payload: bytes = b"") -> None:
-        data = frames.pack(message, payload)
-        with self._writing:
-            self._sink.write(data)
-            self._sink.flush()
+        self._outbox.put(frames.pack(message, payload), at_once=True)
+
+
+class Outbox:
+    """What is on its way to the engine: events of a moment go as one write, in their order."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._frames: list[bytes] = []
+        self._size = 0
+        self._waiting = threading.Event()
+
+    def put(self, frame: bytes, *, at_once: bool) -> None:
+        """Send a frame: now, with those that wait, or within `TOGETHER_SECONDS`."""
+        with self._lock:
+            self._frames.append(frame)
+            self._size += len(frame)
+            if at_once or self._size > TOGETHER_BYTES:
+                self._flush()
+            elif not self._waiting.is_set():
+                self._waiting.set()
+
+    def serve(self) -> None:
+        """Send what has waited long enough, for ever."""
+        while True:
+            self._waiting.wait()
+            time.sleep(TOGETHER_SECONDS)
+            with self._lock:
+                self._waiting.clear()
+                try:
+                    self._flush()
+                except OSError:
+                    return  # nobody reads: the process is about to end
+
+    def _flush(self) -> None:
+        if not self._frames:
+            return
+        data = memoryview(b"".join(self._frames))
+        self._frames, self._size = [], 0
+        while data:  # an unbuffered pipe may take a part
+            data = data[self._sink.write(data) or 0 :]
 
 
 def _executor(settings: dict[str, Any]) -> Executor:
