@@ -207,7 +207,8 @@ class Service:
             from ..engines import EngineConfig, create_engine
 
             config = EngineConfig(comfyui=self.settings.comfyui, comfyui_python=self.settings.comfyui_python)
-            return [create_engine(config) for _ in range(self.settings.workers)]
+            workers = self.settings.workers
+            return [create_engine(config, worker=number, workers=workers) for number in range(workers)]
         if isinstance(engine, Engine):
             return [engine]
         return [engine(number) for number in range(self.settings.workers)]

@@ -85,7 +85,7 @@ def serve(
 
     with contextlib.closing(listen(host, port)) as sock:
         settings = settings if settings is not None else Settings()
-        service = Service(bundle, settings=settings, engine=_factory(engine_config))
+        service = Service(bundle, settings=settings, engine=_factory(engine_config, settings.workers))
         started = _Started(service.app, lambda: announce(address(sock)) if announce is not None else None)
         config = uvicorn.Config(
             started,
@@ -140,17 +140,18 @@ class _Started:
             self.failure = error
 
 
-def _factory(config: EngineConfig | None) -> _Make | None:
-    return None if config is None else _Make(config)
+def _factory(config: EngineConfig | None, workers: int) -> _Make | None:
+    return None if config is None else _Make(config, workers)
 
 
 class _Make:
-    """Makes the engine of a worker."""
+    """Makes the engine of a worker, on a device of its own as far as there are enough."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, workers: int) -> None:
         self._config = config
+        self._workers = workers
 
     def __call__(self, number: int) -> Engine:
         from ..engines import create_engine
 
-        return create_engine(self._config)
+        return create_engine(self._config, worker=number, workers=self._workers)

@@ -32,7 +32,7 @@ def main() -> None:
         await asyncio.sleep(0.05)
 
     engine.before = before
-    serving._factory = lambda config: engine
+    serving._factory = lambda config, workers: engine
     serving.serve(prompt, port=int(port), settings=Settings(data_dir=data_dir, shutdown_seconds=0.0))
 
 

@@ -34,7 +34,7 @@ def test_a_taken_port_is_one_clear_error(prompt):
 
 
 def test_a_data_folder_that_cannot_be_is_one_clear_error(prompt, tmp_path, monkeypatch, engine):
-    monkeypatch.setattr(serving_module, "_factory", lambda config: engine)
+    monkeypatch.setattr(serving_module, "_factory", lambda config, workers: engine)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="data folder"):
         serve(prompt, port=free_port(), settings=Settings(data_dir=tmp_path / "file" / "data"))
@@ -42,7 +42,7 @@ def test_a_data_folder_that_cannot_be_is_one_clear_error(prompt, tmp_path, monke
 
 @pytest.mark.skipif(os.name != "posix", reason="sends itself SIGINT")
 def test_serves_until_a_signal(prompt, tmp_path, monkeypatch, engine):
-    monkeypatch.setattr(serving_module, "_factory", lambda config: engine)
+    monkeypatch.setattr(serving_module, "_factory", lambda config, workers: engine)
     answers = []
 
     def call(url: str) -> None:
