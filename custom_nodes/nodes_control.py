@@ -53,9 +53,10 @@ class AtelierLoadControlNet(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, controlnet: str) -> bool | str:
+    def validate_inputs(cls, controlnet: str | None = None) -> bool | str:
         try:
-            _known(controlnet)
+            if controlnet is not None:  # a wired name is not known yet
+                _known(controlnet)
         except NodeInputError as error:
             return str(error)
         return True
@@ -159,10 +160,13 @@ class AtelierControl(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, control: str) -> bool | str:
-        known = control == ITSELF or control in detected(CONTROL_FOLDERS)
-        where = ", ".join(f"models/{folder}" for folder in CONTROL_FOLDERS)
-        return known or f"'{control}' is not a readable file in {where}; put it there, or choose another"
+    def validate_inputs(cls, control: str = ITSELF) -> bool | str:
+        try:
+            if control != ITSELF:
+                _control_file(control)
+        except NodeInputError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(
@@ -180,7 +184,7 @@ class AtelierControl(io.ComfyNode):
         start_percent: float,
         end_percent: float,
     ) -> io.NodeOutput:
-        found = None if control == ITSELF else detected(CONTROL_FOLDERS)[control][1]
+        found = None if control == ITSELF else _control_file(control)
         way = way_of(settings.variant, control, found)
         if found is not None:
             check_family(control, found, (settings.family, settings.variant.architecture))
@@ -198,6 +202,14 @@ class AtelierControl(io.ComfyNode):
         if way == "lora":
             model = stock("LoraLoaderModelOnly", model=model, lora_name=control, strength_model=strength)[0]
         return io.NodeOutput(model, *stock("InstructPixToPixConditioning", vae=vae, pixels=image, **conds))
+
+
+def _control_file(name: str) -> Detection:
+    files = detected(CONTROL_FOLDERS)
+    if name not in files:
+        where = ", ".join(f"models/{folder}" for folder in CONTROL_FOLDERS)
+        raise NodeInputError(f"'{name}' is not a readable file in {where}; put it there, or choose another")
+    return files[name][1]
 
 
 def _apply(control_net: Any, vae: Any, **wires: Any) -> tuple[Any, ...]:

@@ -233,10 +233,10 @@ class AtelierInputImage(io.ComfyNode):
         return nodes.LoadImage.IS_CHANGED(image)
 
     @classmethod
-    def validate_inputs(cls, image: str) -> bool | str:
+    def validate_inputs(cls, image: str | None = None) -> bool | str:
         import nodes
 
-        return nodes.LoadImage.VALIDATE_INPUTS(image)
+        return image is None or nodes.LoadImage.VALIDATE_INPUTS(image)  # a wired name is not known yet
 
 
 class AtelierInputMask(io.ComfyNode):
@@ -280,10 +280,10 @@ class AtelierInputMask(io.ComfyNode):
         return nodes.LoadImageMask.IS_CHANGED(image, channel)
 
     @classmethod
-    def validate_inputs(cls, image: str) -> bool | str:
+    def validate_inputs(cls, image: str | None = None) -> bool | str:
         import nodes
 
-        return nodes.LoadImage.VALIDATE_INPUTS(image)
+        return image is None or nodes.LoadImage.VALIDATE_INPUTS(image)  # a wired name is not known yet
 
 
 class AtelierInputFile(io.ComfyNode):

@@ -141,8 +141,15 @@ class FamilyLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str, **others: Any) -> bool | str:
-        """Say in words what a wrong file is, in place of a list of all files that would be right."""
+    def validate_inputs(cls, model: str | None = None, **others: Any) -> bool | str:
+        """Say in words what a wrong file is, in place of a list of all files that would be right; wired values come
+        later.
+        """
+        precision = others.get("precision", PRECISIONS[0])
+        if precision not in PRECISIONS:
+            return f"precision '{precision}' is none of {', '.join(PRECISIONS)}"
+        if model is None:
+            return True
         try:
             _, found, _ = cls._find(model)
             check_model(cls.SPEC, model, found)

@@ -87,9 +87,10 @@ class AtelierLoadLora(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, lora: str) -> bool | str:
+    def validate_inputs(cls, lora: str | None = None) -> bool | str:
         try:
-            _known(lora)
+            if lora is not None:  # a wired name is not known yet
+                _known(lora)
         except NodeInputError as error:
             return str(error)
         return True

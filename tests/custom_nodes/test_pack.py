@@ -235,6 +235,14 @@ def test_a_lora_equals_the_stock_loader_and_reports(comfyui: Any, models: Path) 
     assert told.startswith(f"{lora}: all ")
 
 
+def test_a_file_name_may_be_wired(comfyui: Any, models: Path) -> None:
+    """A served workflow can offer the choice of a model as a parameter."""
+    wired = ours(SD15)
+    wired["30"] = node("AtelierInputChoice", name="model", value="tiny_sd15.safetensors", choices="", description="")
+    wired["1"] = node("AtelierLoadStableDiffusion", model=["30", 0], variant="automatic")
+    assert picture(comfyui, wired, "9") == picture(comfyui, stock(), "9")
+
+
 def test_a_lora_of_another_family_is_refused(comfyui: Any, models: Path) -> None:
     prompt = {
         "2": node("UNETLoader", unet_name="tiny_hunyuan_image.safetensors", weight_dtype="default"),
