@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import bundles, checking, demo, serving, workflows
+from . import bundles, checking, demo, models, serving, workflows
 from .console import FAILED, console, explain, print_error
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def atelier(
     """Take ComfyUI workflows from the editor to production: convert, inspect, pack, run, serve."""
 
 
-for group in (workflows, checking, bundles, serving, demo):
+for group in (workflows, checking, bundles, models, serving, demo):
     group.register(app)
 
 
