@@ -127,8 +127,11 @@ def lay_out(node: CanvasNode, plan: Plan, *, modern: bool) -> None:
             ]
     else:
         node.inputs = [Socket(*parts) for parts in plan.inputs]
-    node.outputs = [Outlet(*parts) for parts in plan.outputs]
-    if saved.outputs:
+    if len(plan.outputs) == len(saved.outputs):
+        pairs = zip(plan.outputs, saved.outputs, strict=True)
+        node.outputs = [Outlet(name, kind, output.links) for (name, kind), output in pairs]
+    else:
+        node.outputs = [Outlet(*parts) for parts in plan.outputs]
         lay_over_outputs(node)
     node.widgets = widgets = [Widget(*parts) for parts in plan.widgets]
     values = saved.widgets_values

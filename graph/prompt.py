@@ -208,12 +208,15 @@ def _input(value: JSON) -> Link | JSON:
 
 
 def _node_json(node: PromptNode) -> dict[str, JSON]:
-    inputs = {name: list(value) if isinstance(value, Link) else value for name, value in node.inputs.items()}
+    inputs = {name: list(value) if type(value) is Link else value for name, value in node.inputs.items()}
     result: dict[str, JSON] = {"inputs": inputs, "class_type": node.class_type}
-    meta = dict(node.meta) if node.title is None else {"title": node.title, **node.meta}
-    if meta:
-        result["_meta"] = meta
-    return {**result, **node.extra}
+    if node.title is not None:
+        result["_meta"] = {"title": node.title, **node.meta}
+    elif node.meta:
+        result["_meta"] = dict(node.meta)
+    if node.extra:
+        result.update(node.extra)
+    return result
 
 
 def _kind(value: JSON) -> str:

@@ -247,7 +247,7 @@ def parse_node(raw: JSON, path: str) -> WorkflowNode:
     node_id, properties = raw.get("id"), raw.get("properties")
     if type(properties) is not dict:
         properties = _mapping(properties, f"{path}.properties")
-    return WorkflowNode(
+    parts = (
         str(node_id) if type(node_id) is int else _node_id(node_id, path, "id"),
         kind,
         mode if isinstance(mode, int) else 0,
@@ -259,6 +259,8 @@ def parse_node(raw: JSON, path: str) -> WorkflowNode:
         path,
         raw,
     )
+    node: WorkflowNode = _tuple(WorkflowNode, parts)
+    return node
 
 
 def _inputs(listed: JSON, path: str) -> tuple[NodeInput, ...]:
