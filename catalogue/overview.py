@@ -28,25 +28,26 @@ COMMANDS = """## Commands
 
 A name is a variant's id, or that of a LoRA, a control or a single file. With `--json` each command reports as JSON.
 
-`get` downloads the recommended way to load a variant; `--set NAME` takes another one, `--role vae` only some of its files,
-`--role lora` or `--role controlnet` what is made for it. `--models DIR` is a models folder, `--comfyui DIR` a ComfyUI's, whose
-`extra_model_paths.yaml` counts; without either the ComfyUI that `ATELIER_COMFYUI` names by its path. Before anything is
-fetched it says which files, how large, how much room there is, and under which licences. One that limits commercial use
-wants `--accept-licence`. What is here and right is left alone; another file under a wanted name is an error, or is
-replaced with `--replace`.
+`get` downloads the recommended way to load a variant; `--set NAME` takes another one, `--role vae` only some of its
+files, `--role lora` or `--role controlnet` what is made for it. `--models DIR` is a models folder, `--comfyui DIR` a
+ComfyUI's, whose `extra_model_paths.yaml` counts; without either the ComfyUI that `ATELIER_COMFYUI` names by its path.
+Before anything is fetched it says which files, how large, how much room there is, and under which licences. One that
+limits commercial use wants `--accept-licence`. What is here and right is left alone; another file under a wanted name
+is an error, or is replaced with `--replace`.
 
-Each file is hashed as it comes, and gets its name only when its sha256 is the catalogue's. Until then it lies beside as
-`NAME.incomplete`: a run that was stopped, cut off or killed goes on there. Where the catalogue has no sha256, the one that
-Hugging Face states is compared; where nobody states one, size and structure are, and the report says so. A mirror is
-asked only where a sha256 proves it.
+Each file is hashed as it comes, and gets its name only when its sha256 is the catalogue's. Until then it lies beside
+as `NAME.incomplete`: a run that was stopped, cut off or killed goes on there. Where the catalogue has no sha256, the
+one that Hugging Face states is compared; where nobody states one, size and structure are, and the report says so. A
+mirror is asked only where a sha256 proves it.
 
-Gated files need a token: accept the licence on the model's page, then set `HF_TOKEN` (or log in with huggingface_hub, whose
-token file is read). It is sent to `huggingface.co` over https and to no other host, redirects included. `HF_ENDPOINT` names
-a mirror of the hub (it gets no token); `http_proxy`, `https_proxy` and `SSL_CERT_FILE` hold as elsewhere.
+Gated files need a token: accept the licence on the model's page, then set `HF_TOKEN` (or log in with huggingface_hub,
+whose token file is read). It is sent to `huggingface.co` over https and to no other host, redirects included.
+`HF_ENDPOINT` names a mirror of the hub (it gets no token); `http_proxy`, `https_proxy` and `SSL_CERT_FILE` hold as
+elsewhere.
 
-`where` says for each file: here, missing, unsure (nothing known can tell), or wrong: another size, a damaged header, a
-file of another kind or family under the right name. `--check` compares every sha256, which is remembered. The exit code is 1
-where one is wrong.
+`where` says for each file: here, missing, unsure (nothing known can tell), or wrong: another size, a damaged header,
+a file of another kind or family under the right name. `--check` compares every sha256, which is remembered. The exit
+code is 1 where one is wrong.
 """
 
 

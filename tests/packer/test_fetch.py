@@ -430,6 +430,37 @@ def test_a_proxy_of_the_user_is_used(site: Site, tmp_path: Path, monkeypatch: py
     assert site.requests[0][0] == "http://models.example.org/a%20b/%C3%A9.safetensors"
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with the openssl command")
+def test_https_is_checked_and_used(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ssl
+
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    handler = type("TLSHandler", (Handler,), {"site": site})
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            pass
+
+    with Quiet(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        place = f"127.0.0.1:{server.server_address[1]}"
+        wish = wanted(site, tmp_path, url=f"https://{place}/x.safetensors")
+        client = Client(trusted=frozenset({place}))
+        with pytest.raises(FetchError, match=r"has a certificate that cannot be checked.*SSL_CERT_FILE"):
+            fetch(site, wish, client=client)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert fetch(site, wish, client=client).path.read_bytes() == site.data
+        server.shutdown()
+        thread.join()
+
+
 class Hub:
     """The hub and its storage without a network: records which address got which headers."""
 
