@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import IO
 
 from .errors import StoreError, StoreFull
 from .jobs import StoredFile
@@ -90,6 +91,15 @@ def _store_error(error: OSError) -> StoreError:
     )
 
 
+def _created(path: Path) -> IO[bytes]:
+    """A new file, open for writing; its folder is made where it is missing, which after a while it never is."""
+    try:
+        return path.open("xb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
+
+
 class ArtifactStore:
     """Files below one folder, ``<first two of sha256>/<sha256>.<extension>`` (an engine may go by the extension)."""
 
@@ -141,7 +151,7 @@ class ArtifactStore:
         if not self._touched(path, len(data)):
             temporary = self._temporary(path)
             try:
-                with temporary.open("xb") as file:
+                with _created(temporary) as file:
                     file.write(data)
                     if durable:
                         file.flush()
@@ -160,7 +170,7 @@ class ArtifactStore:
         if not self._touched(path, size):
             temporary = self._temporary(path)
             try:
-                with source_path.open("rb") as read, temporary.open("xb") as write:
+                with source_path.open("rb") as read, _created(temporary) as write:
                     shutil.copyfileobj(read, write, 1 << 20)
                     write.flush()
                     os.fsync(write.fileno())
@@ -181,8 +191,8 @@ class ArtifactStore:
             return False
         return True
 
-    def _temporary(self, path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    @staticmethod
+    def _temporary(path: Path) -> Path:
         return path.parent / f".{path.name[:16]}-{secrets.token_hex(4)}.part"
 
     def read(self, file: StoredFile) -> bytes:

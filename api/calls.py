@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PART = "part:"  # stands in the inputs for a file that came as a multipart part
 MAX_KEY = 255  # characters of an idempotency key
+BRIEF_SECONDS = 0.02  # a job this short ends before anyone looks whether its caller is still there
 
 
 class Call:
@@ -115,11 +116,11 @@ class Call:
             ticket, existing = await self.submit(inputs, durable=True)
             return await self.accepted(ticket, existing, preferred=True)
         ticket, existing = await self.submit(inputs, durable=False)
-        if not ticket.ended.is_set():
+        if not ticket.end.done():
             await self._wait(ticket, prefer.wait)
         if ticket.failure is not None:
             raise from_service_error(ticket.failure)
-        if not ticket.ended.is_set():
+        if not ticket.end.done():
             return await self.accepted(ticket, existing, preferred=True)
         return self._answer(ticket)
 
@@ -147,14 +148,17 @@ class Call:
 
     async def _wait(self, ticket: Ticket, seconds: float | None) -> None:
         """Until the job has ended, or the time is up; a caller who leaves takes an unkeyed job along."""
-        ended = asyncio.ensure_future(ticket.ended.wait())
+        brief = BRIEF_SECONDS if seconds is None else min(seconds, BRIEF_SECONDS)
+        await asyncio.wait({ticket.end}, timeout=brief)
+        if ticket.end.done():
+            return
         gone = asyncio.ensure_future(self._gone())
         try:
-            await asyncio.wait({ended, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and not ended.done() and ticket.job.idempotency_key is None:
+            left = None if seconds is None else seconds - brief
+            await asyncio.wait({ticket.end, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and not ticket.end.done() and ticket.job.idempotency_key is None:
                 await self.service.dispatcher.cancel(ticket.job.id, owner=self.owner)
         finally:
-            ended.cancel()
             gone.cancel()
 
     async def _gone(self) -> None:

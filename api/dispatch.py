@@ -52,13 +52,13 @@ class Ticket:
     """A job that this process has to do with: it runs here, waits here, or someone here waits for it.
 
     Attributes:
-        ended: set when the job is final, or `failure` says why nobody will learn more here.
+        end: done when the job is final, or `failure` says why nobody will learn more here.
         data: bytes of small outputs by their place, until the ticket is let go.
     """
 
     job: Job
     prepared: Prepared | None = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    end: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     failure: ServiceError | None = None
     data: dict[int, bytes] = field(default_factory=dict)
     progress: JobProgress | None = None
@@ -274,7 +274,7 @@ class Dispatcher:
         if ticket is None:
             ticket = Ticket(job=job, prepared=prepared)
             if job.status.is_final:
-                ticket.ended.set()
+                ticket.end.set_result(None)
                 return ticket
             self._tickets[job.id] = ticket
         return ticket
@@ -442,7 +442,8 @@ class Dispatcher:
 
     def _end(self, ticket: Ticket, failure: ServiceError | None) -> None:
         ticket.failure = failure
-        ticket.ended.set()
+        if not ticket.end.done():
+            ticket.end.set_result(None)
         if self._tickets.get(ticket.job.id) is ticket and not self._stopping:
             del self._tickets[ticket.job.id]
 
