@@ -155,15 +155,15 @@ class _Writer:
     def _wires(self, place: Place, inputs: dict[str, Link | JSON]) -> None:
         """What comes over a node's wires, put over what its widgets send."""
         node, node_id = place.node, place.node.id
-        canvas = node.canvas
+        wires, nodes = node.canvas.wires, node.canvas.nodes
+        prefix = place.id[: len(place.id) - len(node_id)] if place.instances else ""
         for index, socket in enumerate(node.inputs):
             if socket.link is None:
                 continue
-            wire = canvas.wires.get(socket.link)
-            origin = canvas.nodes.get(wire.origin_id) if wire is not None and wire.target_id == node_id else None
+            wire = wires.get(socket.link)
+            origin = nodes.get(wire.origin_id) if wire is not None and wire.target_id == node_id else None
             if wire is not None and origin is not None and origin.plain:
                 # Straight from a node that runs, as nearly all wires are.
-                prefix = place.id[: len(place.id) - len(node_id)]
                 inputs[socket.name] = link = Link(prefix + origin.id, wire.origin_slot)
                 self.wired.append((inputs, socket.name, link))
                 continue

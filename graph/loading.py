@@ -211,9 +211,10 @@ def _correct_target_slots(canvas: Canvas) -> None:
     wires = canvas.wires
     for node in canvas.nodes.values():
         for index, socket in enumerate(node.inputs):
-            if socket.link is None:
+            link = socket.link
+            if link is None:
                 continue
-            wire = wires.get(socket.link)
+            wire = wires.get(link)
             if wire is not None and wire.target_slot != index:
                 wires[wire.id] = wire._replace(target_slot=index)
 
