@@ -213,7 +213,7 @@ def where_data(choice: Choice, found: Iterable[Holding]) -> dict[str, Any]:
             {
                 "id": variant.id,
                 "ready": [one.name for one in variant.file_sets if not _lacking(one, states)],
-                "missing": [file.id for file in _nearest(variant, states)],
+                "missing": [file.id for file in _lacking(_nearest(variant, states), states)],
             }
             for variant in choice.variants
             if variant.file_sets
@@ -236,22 +236,28 @@ def where_text(choice: Choice, found: Iterable[Holding]) -> str:
     lines = [columns(rows)] if len(rows) > 1 else []
     for variant in choice.variants:
         ready = [one.name for one in variant.file_sets if not _lacking(one, states)]
-        missing = _nearest(variant, states)
+        nearest = _nearest(variant, states)
         if ready:
             lines.append(f"{variant.id}: ready ({'; '.join(ready)})")
-        elif missing and not (many and len(missing) == len(variant.files)):
-            lines.append(
-                f"{variant.id}: lacks {', '.join(file.name for file in missing)}; `atelier models get {variant.id}`"
-            )
+        elif nearest is not None:
+            missing = _lacking(nearest, states)
+            if many and len(missing) == len(nearest.files):
+                continue
+            remedy = f"atelier models get {variant.id}"
+            if nearest is not variant.file_sets[0]:
+                remedy += f' --set "{nearest.name}"'
+            lines.append(f"{variant.id}: lacks {', '.join(file.name for file in missing)}; `{remedy}`")
     if many:
         lines.append(f"{sum(one.state == 'missing' for one in states.values())} of {len(states)} files are not here")
     return "\n".join(lines)
 
 
-def _lacking(file_set: FileSet, states: Mapping[str, Holding]) -> list[ModelFile]:
-    return [file for file in file_set.files if states[file.id].state not in ("here", "unsure")]
+def _lacking(file_set: FileSet | None, states: Mapping[str, Holding]) -> list[ModelFile]:
+    files = file_set.files if file_set else ()
+    return [file for file in files if states[file.id].state not in ("here", "unsure")]
 
 
-def _nearest(variant: Variant, states: Mapping[str, Holding]) -> list[ModelFile]:
-    """What is missing of the way to load it that lacks least; nothing where one is complete."""
-    return min((_lacking(one, states) for one in variant.file_sets), key=len, default=[])
+def _nearest(variant: Variant, states: Mapping[str, Holding]) -> FileSet | None:
+    """The way to load it that lacks least; the recommended one where nothing is here."""
+    begun = [one for one in variant.file_sets if len(_lacking(one, states)) < len(one.files)]
+    return min(begun or variant.file_sets[:1], key=lambda one: len(_lacking(one, states)), default=None)

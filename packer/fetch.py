@@ -79,7 +79,7 @@ class Fetched:
 class Retry:
     """How often in a row a transfer may fail without coming further, and how long to wait in between (seconds)."""
 
-    failures: int = 6
+    failures: int = 5
     first: float = 1.0
     longest: float = 30.0
 
