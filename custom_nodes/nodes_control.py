@@ -20,7 +20,7 @@ from .stock import detected, model_path, stock
 GROUP = "control"
 FOLDER = "controlnet"
 CONTROL_FOLDERS = ("controlnet", "model_patches", "loras")
-ITSELF = "the model itself"
+ITSELF = "none"
 
 
 def _known(name: str) -> Detection:
@@ -136,7 +136,9 @@ class AtelierControl(io.ComfyNode):
                     "latent", tooltip="The latent to draw on; FLUX tools replace it by one of the map's size."
                 ),
                 io.Combo.Input(
-                    "control", options=[ITSELF, *files], tooltip="The file; the model itself for FLUX Canny and Depth."
+                    "control",
+                    options=[ITSELF, *files],
+                    tooltip="The file; none where the model itself reads the map (FLUX Canny, Depth).",
                 ),
                 io.Combo.Input(
                     "kind", options=list(KINDS), default="auto", tooltip="What the map shows; unions need it."
