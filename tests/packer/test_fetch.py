@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,10 +22,10 @@ from typing import Any
 import pytest
 
 from comfy_atelier.packer import hashes
-from comfy_atelier.packer.errors import FetchCancelled, FetchError, NotThere
+from comfy_atelier.packer.errors import FetchCancelled, FetchError, NotThere, PackerError
 from comfy_atelier.packer.fetch import Fetched, Retry, Wanted, fetch_file
 from comfy_atelier.packer.lock import FileLock
-from comfy_atelier.packer.partial import Note
+from comfy_atelier.packer.partial import Note, Partial
 from comfy_atelier.packer.transfer import Answer, Client, find_token
 
 SIZE = 300_000
@@ -590,6 +591,24 @@ def test_no_room_is_told_before(site: Site, tmp_path: Path, monkeypatch: pytest.
         fetch(site, wanted(site, tmp_path, known=False))
     assert site.sent <= SIZE
     assert names(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_keeps_what_is_on_it(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = Partial.append
+
+    def append(self: Partial, data: bytes) -> None:
+        if self.length:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        genuine(self, data[:1000])
+
+    monkeypatch.setattr(Partial, "append", append)
+    wish = wanted(site, tmp_path)
+    with pytest.raises(PackerError, match=r"cannot be written: no space left on device; free some space"):
+        fetch(site, wish)
+    assert not wish.path.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(hashes, "default_cache", lambda: tmp_path / "cache" / "hashes.sqlite3")
+    assert fetch(site, wish).received == SIZE - 1000
 
 
 def test_two_processes_do_not_share_a_part(site: Site, tmp_path: Path) -> None:
