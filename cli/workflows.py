@@ -43,7 +43,6 @@ def register(app: typer.Typer) -> None:
         a guess.
         """
         from ..graph import NodeSchemas, read_document
-        from ..packer.bundle import Bundle, is_bundle
 
         if output is not None and stdout:
             raise UsageError("--output and --stdout contradict each other; leave one out")
@@ -51,7 +50,9 @@ def register(app: typer.Typer) -> None:
             raise UsageError("node schemas given twice; leave out --schemas or the second argument")
         known = load_schemas(comfyui, schemas or object_info) or NodeSchemas.builtin()
         seed = False if dynamic_prompts is None else dynamic_prompts
-        if workflow != "-" and is_bundle(Path(workflow)):
+        if looks_like_zip(workflow):
+            from ..packer import Bundle
+
             prompt = Bundle.open(workflow, schemas=known).prompt
         else:
             prompt = read_document(workflow).to_prompt(known, resolve_dynamic_prompts=seed)
@@ -145,6 +146,15 @@ def register(app: typer.Typer) -> None:
         if outputs:
             text += "\n\noutputs: " + ", ".join(f"{output['name']} ({output['type']})" for output in outputs)
         emit({"class": class_type, "inputs": inputs, "outputs": outputs}, text)
+
+
+def looks_like_zip(source: str) -> bool:
+    """Whether a file begins as a zip does; whatever else is wrong with it, its reader says better."""
+    try:
+        with Path(source).open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class _Writer:
         self.resolver = Resolver(root, modern=schemas.modern)
         self.wired: list[tuple[dict[str, Link | JSON], str, Link]] = []
         self.blocked: dict[tuple[str, str], Place] = {}
+        self.unlisted: list[str] = []  # of the node at hand: widgets whose value only the server's list could tell
+        self.modern = schemas.modern
 
     def write(self) -> Prompt:
         nodes: dict[str, PromptNode] = {}
@@ -81,6 +83,8 @@ class _Writer:
             real[node_id] = node
             inputs = self._values(node)
             self._wires(place, inputs)
+            if self.unlisted:
+                self._refuse_unlisted(node_id, node, inputs)
             nodes[node_id] = PromptNode(class_type=node.type, inputs=inputs, title=node.title)
         if unknown:
             raise _unknown_classes(unknown)
@@ -143,7 +147,24 @@ class _Writer:
                 inputs[name] = value
             elif value is not UNSET:
                 inputs[name] = value if type(value) is not list else _boxed(widget, value)
+                if value is None and self.modern and _unlisted(widget):
+                    self.unlisted.append(name)
+            elif _unlisted(widget):
+                self.unlisted.append(name)
         return inputs
+
+    def _refuse_unlisted(self, node_id: str, node: CanvasNode, inputs: Mapping[str, Link | JSON]) -> None:
+        """Where nothing was saved, the editor takes the first of the server's files, which only the server knows."""
+        for name in self.unlisted:
+            if inputs.get(name) is None:
+                raise ConversionError(
+                    "no value was saved for it, and what the editor would choose depends on the server's files",
+                    node_id=node_id,
+                    class_type=node.type,
+                    input_name=name,
+                    remedy="choose one in the editor and save, or give the server's schemas (--comfyui URL, --schemas FILE)",
+                )
+        self.unlisted.clear()
 
     def _text(self, node: CanvasNode, widget: Widget, value: str) -> str:
         if widget.spec is not None and widget.spec.options.get("dynamicPrompts") is True:
@@ -176,6 +197,12 @@ class _Writer:
                 self.wired.append((inputs, socket.name, found))
             elif (bypassed := self.resolver.blocked(place, index)) is not None:
                 self.blocked[place.id, socket.name] = bypassed
+
+
+def _unlisted(widget: Widget) -> bool:
+    """Whether the widget is a list of the machine's files, read from a table, which has no such lists."""
+    spec = widget.spec
+    return spec is not None and widget.kind == "COMBO" and spec.choices is None and spec.open_choices
 
 
 def _index(node: CanvasNode) -> int:
