@@ -162,7 +162,7 @@ class _Writer:
                     node_id=node_id,
                     class_type=node.type,
                     input_name=name,
-                    remedy="choose one in the editor and save, or give the server's schemas (--comfyui URL, --schemas FILE)",
+                    remedy="choose one in the editor, or give the server's schemas (--comfyui URL, --schemas FILE)",
                 )
         self.unlisted.clear()
 
