@@ -33,7 +33,7 @@ NODE_PACK_NEEDS = {
 }
 
 # Which extras of pyproject.toml each form needs.
-EXTRAS = {"demo": ("embedded",), "test": ("embedded", "restore", "dev")}
+EXTRAS = {"demo": ("embedded",), "test": ("embedded", "dev")}
 
 
 def fail(message):
@@ -85,7 +85,7 @@ def fingerprint():
 
 
 def set_up(extras):
-    """Make .venv with the checkout (editable) and its extras, pinned by constraints.txt; nothing to do the second time."""
+    """Make .venv with the checkout (editable) and its extras, pinned by constraints.txt; the second time, nothing."""
     stamp = VENV / "atelier-setup.json"
     now = fingerprint()
     done = {}

@@ -110,7 +110,11 @@ def progress(title: str, total: float | None = None) -> Iterator[Callable[[float
     Without a terminal, or with ``-q`` or ``--json``, nothing is drawn.
     """
     if console.quiet or console.json or not sys.stderr.isatty():
-        yield lambda done, total=None, label=None: None
+
+        def nothing(done: float, total: float | None = None, label: str | None = None) -> None:
+            pass
+
+        yield nothing
         return
     from rich.console import Console as RichConsole
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

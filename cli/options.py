@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -80,13 +80,18 @@ def engine_config(engine: str | None, comfyui: str | None, comfyui_python: str |
     from ..api import Settings
     from ..engines import EngineConfig
 
-    if engine not in (None, "embedded", "comfyui"):
+    kind: Literal["embedded", "comfyui"] | None = None
+    if engine == "embedded":
+        kind = "embedded"
+    elif engine == "comfyui":
+        kind = "comfyui"
+    elif engine is not None:
         raise UsageError(f"--engine {engine}: there is no such engine; use embedded or comfyui")
     if engine == "embedded" and comfyui:
         raise UsageError("--engine embedded and --comfyui contradict each other; leave one out")
     settings = Settings()
     return EngineConfig(
-        kind=engine,
+        kind=kind,
         comfyui=comfyui or settings.comfyui,
         comfyui_python=comfyui_python or settings.comfyui_python,
     )

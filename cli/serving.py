@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -24,7 +24,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..engines import EngineConfig
+    from collections.abc import AsyncGenerator
+
+    from ..engines import EngineConfig, Event
     from ..packer import Bundle
 
 EXTENSIONS = {
@@ -146,7 +148,9 @@ async def _run(
             await engine.start()
             started = time.monotonic()
             with progress("running", total=float(len(bound.prompt.nodes))) as update:
-                async with contextlib.aclosing(engine.run(bound.prompt, files=files)) as events:
+                # Every engine's run is a generator: closing it, however this ends, cancels the run.
+                running = cast("AsyncGenerator[Event, None]", engine.run(bound.prompt, files=files))
+                async with contextlib.aclosing(running) as events:
                     async for event in events:
                         if isinstance(event, Started):
                             node = bound.prompt.nodes.get(event.node)

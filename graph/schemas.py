@@ -8,7 +8,7 @@ one small workflow does not pay for nine hundred classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar, overload
@@ -165,6 +165,10 @@ class NodeSchemas(Mapping[str, NodeSchema]):
     def merged(self, other: NodeSchemas) -> NodeSchemas:
         """Both; where both have a class, `other` wins."""
         return NodeSchemas(_Chain(other, self), version=self.version or other.version, modern=self.modern)
+
+    def only(self, names: Iterable[str]) -> NodeSchemas:
+        """These classes alone; a name that is not there is a `KeyError`."""
+        return NodeSchemas({name: self[name] for name in names}, version=self.version, modern=self.modern)
 
     def save_table(self, path: str | Path, *, version: str | None = None) -> None:
         """Write a compact table: names, types, defaults, choices, order, outputs; no prose.

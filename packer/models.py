@@ -41,6 +41,7 @@ _CORE: Mapping[tuple[str, str], str] = {
 # Our own loaders list whole checkpoints and split models together, and name an encoder by its kind.
 _OWN: Mapping[str, tuple[str, ...]] = {
     "model": ("diffusion_models", "checkpoints"),
+    "control": ("controlnet", "model_patches", "loras"),
     **dict.fromkeys(("clip_l", "clip_g", "clip_h", "t5xxl", "llama", "qwen_vl", "byt5"), ("text_encoders",)),
 }
 # Names of inputs that the core and nearly all node packs use for one folder only.
@@ -181,7 +182,7 @@ def _folders_of(class_type: str, name: str) -> tuple[str, ...]:
     known = _CORE.get((class_type, name))
     if known:
         return (known,)
-    if class_type.startswith("AtelierLoad") and name in _OWN:
+    if class_type.startswith("Atelier") and name in _OWN:
         return _OWN[name]
     # Dynamic inputs are written "group.name".
     plain = name.rsplit(".", 1)[-1].lower()

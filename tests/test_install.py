@@ -67,7 +67,7 @@ def test_set_up_does_nothing_the_second_time(
     python = install.venv_python()
     python.parent.mkdir(parents=True)
     python.touch()
-    stamp = {"fingerprint": install.fingerprint(), "extras": ["embedded", "dev", "restore"]}
+    stamp = {"fingerprint": install.fingerprint(), "extras": ["embedded", "dev"]}
     (tmp_path / "atelier-setup.json").write_text(json.dumps(stamp))
     install.set_up(("embedded",))
     install.set_up(install.EXTRAS["test"])
@@ -86,8 +86,8 @@ def test_set_up_adds_what_the_other_form_lacks(
         json.dumps({"fingerprint": install.fingerprint(), "extras": ["embedded"]})
     )
     install.set_up(install.EXTRAS["test"])
-    assert calls[-1][-1] == f"{install.ROOT}[dev,embedded,restore]"
-    assert json.loads((tmp_path / "atelier-setup.json").read_text())["extras"] == ["dev", "embedded", "restore"]
+    assert calls[-1][-1] == f"{install.ROOT}[dev,embedded]"
+    assert json.loads((tmp_path / "atelier-setup.json").read_text())["extras"] == ["dev", "embedded"]
 
 
 @pytest.mark.parametrize("arguments", [["deploy"], ["demo2"]])

@@ -24,8 +24,8 @@ MAY_IMPORT = {
 }
 # Rooms that run inside ComfyUI's own process: the standard library and what ComfyUI installs.
 COMFYUI_HAS = {"pydantic", "safetensors", "aiohttp", "numpy", "PIL", "sqlalchemy", "yaml"}
-# What the packer needs beyond that is imported inside functions, behind the extra [restore].
-INSIDE_FUNCTIONS = {"packer": {"huggingface_hub", "tenacity", "platformdirs", "comfy_atelier"}}
+# What the packer needs beyond that is imported inside functions.
+INSIDE_FUNCTIONS = {"packer": {"platformdirs"}}
 # Who may import more than its room: the editor's Pack button.
 EXCEPTIONS = {"custom_nodes/routes.py": {"packer", "graph"}}
 

@@ -38,7 +38,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in ("convert", "inspect", "pack", "unpack", "verify", "run", "serve", "export", "schemas", "demo"):
+    for name in ("convert", "inspect", "pack", "unpack", "verify", "run", "serve", "export", "schemas", "models", "lint", "diff", "demo"):
         assert f"\n  {name} " in shown
 
 
@@ -194,3 +194,11 @@ def test_verbose_shows_the_traceback(place: Path, capsys: pytest.CaptureFixture[
 def test_control_characters_in_errors_are_visible(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "a\x1b[31mred.json"]) == 1
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_schemas_of_some_classes_only(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    info = {"AtelierA": {"input": {}, "output": ["INT"]}, "Other": {"input": {}, "output": ["INT"]}}
+    Path("info.json").write_text(json.dumps(info))
+    arguments = ["schemas", "save", "ours.json", "--object-info", "info.json", "--only", "Atelier", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == 1
