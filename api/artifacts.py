@@ -138,8 +138,11 @@ class ArtifactStore:
     def sync(self, file: StoredFile) -> None:
         """Return when a file of `put` is on the disk. Raises `StoreError`."""
         try:
-            with self.where(file).open("rb+") as opened:
-                os.fsync(opened.fileno())
+            opened = os.open(self.where(file), os.O_RDWR | getattr(os, "O_BINARY", 0))
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
         except OSError as error:
             raise _store_error(error) from error
 

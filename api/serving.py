@@ -81,6 +81,7 @@ def serve(
     """
     import uvicorn
 
+    from .connections import http_protocol
     from .service import Service
 
     with contextlib.closing(listen(host, port)) as sock:
@@ -89,6 +90,7 @@ def serve(
         started = _Started(service.app, lambda: announce(address(sock)) if announce is not None else None)
         config = uvicorn.Config(
             started,
+            http=http_protocol(),
             log_config=None,  # the program's own logging, not uvicorn's
             access_log=False,
             timeout_graceful_shutdown=int(settings.shutdown_seconds) + GRACE_SECONDS,
