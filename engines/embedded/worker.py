@@ -138,10 +138,13 @@ class Outbox:
         self._frames: list[bytes] = []
         self._size = 0
         self._waiting = threading.Event()
+        self._since = 0.0  # when the oldest frame that waits came, by the clock of time.monotonic
 
     def put(self, frame: bytes, *, at_once: bool) -> None:
         """Send a frame: now, with those that wait, or within `TOGETHER_SECONDS`."""
         with self._lock:
+            if not self._frames:
+                self._since = time.monotonic()
             self._frames.append(frame)
             self._size += len(frame)
             if at_once or self._size > TOGETHER_BYTES:
@@ -153,13 +156,18 @@ class Outbox:
         """Send what has waited long enough, for ever."""
         while True:
             self._waiting.wait()
-            time.sleep(TOGETHER_SECONDS)
-            with self._lock:
-                self._waiting.clear()
-                try:
-                    self._flush()
-                except OSError:
-                    return  # nobody reads: the process is about to end
+            pause = TOGETHER_SECONDS
+            while pause > 0:
+                time.sleep(pause)
+                with self._lock:
+                    pause = self._since + TOGETHER_SECONDS - time.monotonic() if self._frames else 0.0
+                    if pause > 0:
+                        continue
+                    self._waiting.clear()
+                    try:
+                        self._flush()
+                    except OSError:
+                        return  # nobody reads: the process is about to end
 
     def _flush(self) -> None:
         if not self._frames:
