@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -189,6 +190,15 @@ def test_every_variant_that_draws_from_text_has_its_workflow(variant: Any) -> No
         value for path in files for node in document(path)["nodes"] for value in node.get("widgets_values", [])[1:2]
     }
     assert variant.id in used or variant.id in reasons or variant.runs != "comfyui"
+
+
+def test_the_index_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "draw_workflows.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    pictures = {path.stem for path in (ROOT / "docs" / "images" / "workflows").glob("*.png")}
+    assert pictures == {path.stem for path in FILES}
 
 
 # With a real ComfyUI: files of the right names and headers, and no weights.
