@@ -165,7 +165,7 @@ def test_git_addresses_that_could_be_something_else(url):
         ("http://github.com/a/b", "https://github.com/a/b"),
         ("/home/me/b", None),
         ("file:///home/me/b", None),
-        ("C:/work/b", None),
+        ("C:/packs/b", None),
         ("me@server:b", None),
         ("ext::sh -c id", None),
         ("https://[::1", None),
