@@ -180,6 +180,9 @@ class NodeSchemas(Mapping[str, NodeSchema]):
         text = self.table_text(version=version)
         temporary = path.with_name(path.name + ".part")
         try:
+            if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
+                path.write_text(text, encoding="utf-8", newline="\n")
+                return
             temporary.write_text(text, encoding="utf-8", newline="\n")
             temporary.replace(path)
         except OSError as error:

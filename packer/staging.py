@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -46,6 +47,10 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
     Raises:
         PackerError: the folder cannot be written to, or the disk is full.
     """
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with _through(target) as file_of_no_name:
+            yield file_of_no_name
+        return
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     file: BinaryIO | None = None
     try:
@@ -69,6 +74,19 @@ def new_file(target: Path) -> Iterator[BinaryIO]:
                 file.close()
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _through(device: Path) -> Iterator[BinaryIO]:
+    """A file whose content goes into ``device`` at the end: what is no file (/dev/null) is never replaced."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            yield file
+            file.seek(0)
+            with device.open("wb") as out:
+                shutil.copyfileobj(file, out)
+    except OSError as error:
+        raise write_error(error, device) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

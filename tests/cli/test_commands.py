@@ -38,7 +38,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in ("convert", "inspect", "pack", "unpack", "verify", "run", "serve", "export", "schemas", "models", "lint", "diff", "demo"):
+    commands = "convert inspect lint diff schemas pack unpack verify export run serve models demo"
+    for name in commands.split():
         assert f"\n  {name} " in shown
 
 

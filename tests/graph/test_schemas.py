@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +221,13 @@ def test_a_missing_file_and_a_folder_that_is_none(tmp_path: Path, info: dict[str
     with pytest.raises(SchemaError, match="cannot be written"):
         NodeSchemas.from_object_info(info).save_table(tmp_path / "none" / "t.json")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_table_is_written_through_what_is_no_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen([sys.executable, "-c", f"print(len(open({str(pipe)!r}).read()))"], stdout=subprocess.PIPE)
+    NodeSchemas.builtin("0.3.64").save_table(pipe)
+    assert int(reader.communicate(timeout=30)[0]) > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

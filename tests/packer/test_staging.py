@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -234,3 +235,15 @@ def test_a_folder_whose_parent_is_closed_is_filled_from_inside(tmp_path, monkeyp
         assert stage.parent == target
         fill(stage)
     assert names(target) == ["b", "input"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_is_written_to_and_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    code = "import pathlib, sys; sys.stdout.write(pathlib.Path(sys.argv[1]).read_text())"
+    reader = subprocess.Popen([sys.executable, "-c", code, str(pipe)], stdout=subprocess.PIPE, text=True)
+    write_text(pipe, "through")
+    assert reader.communicate(timeout=30)[0] == "through"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
