@@ -170,6 +170,17 @@ def test_every_file_it_names_is_among_its_models(path: Path) -> None:
     assert named <= {model["name"] for model in models_of(path)}
 
 
+@every
+def test_an_empty_latent_is_used_only_where_the_model_takes_one(path: Path) -> None:
+    nodes = document(path)["nodes"]
+    variants = {variant.id: variant for variant in load().variants}
+    chosen = [
+        variants[v] for node in nodes for v in node.get("widgets_values", []) if isinstance(v, str) and v in variants
+    ]
+    if any(node["type"] == "AtelierEmptyLatent" for node in nodes):
+        assert [variant.id for variant in chosen if variant.latent is None or variant.latent.node is None] == []
+
+
 def test_ids_are_different() -> None:
     assert len({document(path)["id"] for path in FILES}) == len(FILES)
 
