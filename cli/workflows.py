@@ -150,8 +150,10 @@ def register(app: typer.Typer) -> None:
 
 def looks_like_zip(source: str) -> bool:
     """Whether a file begins as a zip does; whatever else is wrong with it, its reader says better."""
+    from ..graph.document import local_path
+
     try:
-        with Path(source).open("rb") as file:
+        with Path(local_path(source)).open("rb") as file:
             return file.read(4) == b"PK\x03\x04"
     except OSError:
         return False

@@ -54,8 +54,28 @@ class Document:
             raise error.at(file=self.path) from error.__cause__
 
 
+def local_path(path: str | Path) -> str | Path:
+    """``path`` as it is, or the local path that a ``file:`` URL means, as browsers and editors copy it ("%20" and all).
+
+    Raises:
+        WorkflowError: it is a web address, or a file of another machine.
+    """
+    text = str(path)
+    if text.lower().startswith(("http://", "https://")):
+        raise WorkflowError("is a web address, and none is fetched", file=text, remedy="download it and give the file")
+    if not text.lower().startswith("file:"):
+        return path
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost"):
+        raise WorkflowError("is a file of another machine", file=text, remedy="copy it here and give its path")
+    return Path(url2pathname(parts.path))
+
+
 def read_document(path: str | Path) -> Document:
-    """The workflow or prompt in a file, or on standard input for ``"-"``.
+    """The workflow or prompt in a file (its path, or its ``file:`` URL), or on standard input for ``"-"``.
 
     JSON in either format (or with both under "workflow" and "prompt", as ``/history`` and bug reports carry them), and
     PNG, WebP, JPEG, safetensors and latent files with ComfyUI's metadata.
@@ -63,6 +83,7 @@ def read_document(path: str | Path) -> Document:
     Raises:
         GraphError: the file cannot be read, holds neither, or is wrong; the error names the file and the place in it.
     """
+    path = local_path(path)
     name = str(path)
     try:
         if name == "-":

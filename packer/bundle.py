@@ -22,6 +22,7 @@ from ..graph import (
     parse_workflow,
     read_document,
 )
+from ..graph.document import local_path
 from ..graph.interface import Interface
 from ..graph.jsontext import parse_json
 from ..graph.workflow import looks_like_workflow
@@ -93,6 +94,7 @@ class Bundle:
             GraphError: the workflow or prompt is wrong.
         """
         schemas = schemas if schemas is not None else NodeSchemas.builtin()
+        path = local_path(path)
         if str(path) != "-" and is_bundle(Path(path)):
             return _open_archive(Path(path), schemas)
         document = read_document(path)

@@ -189,3 +189,16 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(WorkflowError, match="cannot be read"):
             read_document(path)
+
+
+def test_a_file_url_is_its_path(tmp_path):
+    path = tmp_path / "a flow, 100% mine.json"
+    path.write_text('{"1": {"class_type": "EmptyImage", "inputs": {}}}')
+    assert "%20" in path.as_uri()
+    assert list(read_document(path.as_uri()).prompt.nodes) == ["1"]
+
+
+@pytest.mark.parametrize("address", ["https://example.com/flow.json", "file://server/flow.json"])
+def test_an_address_elsewhere_is_not_fetched(address):
+    with pytest.raises(WorkflowError, match=r"web address|another machine"):
+        read_document(address)
