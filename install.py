@@ -35,6 +35,10 @@ NODE_PACK_NEEDS = {
 # Which extras of pyproject.toml each form needs.
 EXTRAS = {"demo": ("embedded",), "test": ("embedded", "dev")}
 
+# CLIP's vocabulary comes as a file inside this package. What the package itself asks for (torchvision among it) is left
+# out: nothing of it is run, and a torchvision made for another build of torch breaks whatever imports it.
+VOCABULARY = "open_clip_torch"
+
 
 def fail(message):
     """Say what is wrong and stop; exit code 2, as every wrong call of ours."""
@@ -108,6 +112,8 @@ def set_up(extras):
         # First and alone: a later package that asks for any torch then finds this one and leaves it.
         pip(venv_python(), "install", "--constraint", constraints, "torch")
     pip(venv_python(), "install", "--constraint", constraints, "--editable", f"{ROOT}[{','.join(wanted)}]")
+    if "embedded" in wanted:
+        pip(venv_python(), "install", "--constraint", constraints, "--no-deps", VOCABULARY)
     stamp.write_text(json.dumps({"fingerprint": now, "extras": wanted}) + "\n", encoding="utf-8")
 
 
