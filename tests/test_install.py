@@ -86,7 +86,9 @@ def test_set_up_adds_what_the_other_form_lacks(
         json.dumps({"fingerprint": install.fingerprint(), "extras": ["embedded"]})
     )
     install.set_up(install.EXTRAS["test"])
-    assert calls[-1][-1] == f"{install.ROOT}[dev,embedded]"
+    installed = [arguments[-1] for arguments in calls]
+    assert installed == ["torch", f"{install.ROOT}[dev,embedded]", install.VOCABULARY]
+    assert "--no-deps" in calls[-1]  # what it asks for would bring a torchvision that does not fit
     assert json.loads((tmp_path / "atelier-setup.json").read_text())["extras"] == ["dev", "embedded"]
 
 
