@@ -15,12 +15,13 @@ from .entries import (
     Sampling,
     Variant,
 )
-from .errors import CatalogueError, DataError, HeaderError, UnknownEntryError
+from .errors import CatalogueError, ChoiceError, DataError, HeaderError, UnknownEntryError
 from .header import Header, read_header
 
 __all__ = [
     "Catalogue",
     "CatalogueError",
+    "ChoiceError",
     "Control",
     "DataError",
     "Detection",

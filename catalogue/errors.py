@@ -20,3 +20,7 @@ class UnknownEntryError(CatalogueError, KeyError):
 
 class HeaderError(CatalogueError, ValueError):
     """A file is not readable as safetensors; the message names the file and what is wrong with it."""
+
+
+class ChoiceError(CatalogueError, ValueError):
+    """A file or value that cannot work: names it, what it is, what is wanted, and the remedy, in one line."""

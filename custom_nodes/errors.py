@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
+from ..catalogue import ChoiceError as NodeInputError
 
-class NodeInputError(ValueError):
-    """An input that cannot work: names the file or value, what it is, what is wanted, and the remedy."""
+__all__ = ["NodeInputError"]

@@ -9,12 +9,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..catalogue import Detection, HeaderError, detect
-from .adapters import check_adapter, check_family
-from .control import KINDS, is_control, union_type, way_of
+from ..catalogue import Detection, HeaderError, detect, wiring_images
+from ..catalogue.control import KINDS, is_control
+from ..catalogue.settings import Settings
 from .errors import NodeInputError
 from .schema import SettingsType, node_schema
-from .settings import Settings
 from .stock import detected, model_path, stock
 
 GROUP = "control"
@@ -63,9 +62,7 @@ class AtelierLoadControlNet(io.ComfyNode):
 
     @classmethod
     def execute(cls, settings: Settings, controlnet: str, kind: str) -> io.NodeOutput:
-        found = _known(controlnet)
-        check_adapter(controlnet, found, "controlnet", (settings.family, settings.variant.architecture))
-        return io.NodeOutput(_load_controlnet(controlnet, found, kind))
+        return io.NodeOutput(wiring_images.load_controlnet(stock, settings, controlnet, _known(controlnet), kind))
 
 
 class AtelierApplyControlNet(io.ComfyNode):
@@ -100,16 +97,7 @@ class AtelierApplyControlNet(io.ComfyNode):
 
     @classmethod
     def execute(cls, control_net: Any, vae: Any, **wires: Any) -> io.NodeOutput:
-        return io.NodeOutput(*_apply(control_net, vae, **wires))
-
-
-def _load_controlnet(name: str, found: Detection, kind: str) -> Any:
-    loaded = stock("ControlNetLoader", control_net_name=name)[0]
-    return (
-        stock("SetUnionControlNetType", control_net=loaded, type=union_type(kind))[0]
-        if "union" in found.traits
-        else loaded
-    )
+        return io.NodeOutput(*wiring_images.apply_controlnet(stock, control_net, vae, **wires))
 
 
 class AtelierControl(io.ComfyNode):
@@ -171,39 +159,9 @@ class AtelierControl(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(
-        cls,
-        model: Any,
-        settings: Settings,
-        positive: Any,
-        negative: Any,
-        vae: Any,
-        image: Any,
-        latent: Any,
-        control: str,
-        kind: str,
-        strength: float,
-        start_percent: float,
-        end_percent: float,
-    ) -> io.NodeOutput:
-        found = None if control == ITSELF else _control_file(control)
-        way = way_of(settings.variant, control, found)
-        if found is not None:
-            check_family(control, found, (settings.family, settings.variant.architecture))
-        conds = {"positive": positive, "negative": negative}
-        if way == "controlnet" and found is not None:
-            loaded = _load_controlnet(control, found, kind)
-            span = {"strength": strength, "start_percent": start_percent, "end_percent": end_percent}
-            return io.NodeOutput(model, *_apply(loaded, vae, image=image, **conds, **span), latent)
-        if way == "model_patch":
-            patch = stock("ModelPatchLoader", name=control)[0]
-            values = {"model_patch": patch, "vae": vae, "image": image, "strength": strength}
-            return io.NodeOutput(
-                stock("QwenImageDiffsynthControlnet", model=model, **values)[0], positive, negative, latent
-            )
-        if way == "lora":
-            model = stock("LoraLoaderModelOnly", model=model, lora_name=control, strength_model=strength)[0]
-        return io.NodeOutput(model, *stock("InstructPixToPixConditioning", vae=vae, pixels=image, **conds))
+    def execute(cls, control: str, **wires: Any) -> io.NodeOutput:
+        file = None if control == ITSELF else (control, _control_file(control))
+        return io.NodeOutput(*wiring_images.control(stock, file=file, **wires))
 
 
 def _control_file(name: str) -> Detection:
@@ -212,12 +170,6 @@ def _control_file(name: str) -> Detection:
         where = ", ".join(f"models/{folder}" for folder in CONTROL_FOLDERS)
         raise NodeInputError(f"'{name}' is not a readable file in {where}; put it there, or choose another")
     return files[name][1]
-
-
-def _apply(control_net: Any, vae: Any, **wires: Any) -> tuple[Any, ...]:
-    """Both conditionings with a ControlNet; the VAE goes along where the ControlNet encodes its map."""
-    encoded = getattr(control_net, "latent_format", None) is not None
-    return stock("ControlNetApplyAdvanced", control_net=control_net, **wires, **({"vae": vae} if encoded else {}))
 
 
 class AtelierCannyMap(io.ComfyNode):
@@ -250,11 +202,7 @@ class AtelierCannyMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Any, low_threshold: float, high_threshold: float, width: int, height: int) -> io.NodeOutput:
-        if width or height:
-            size = {"width": width, "height": height, "upscale_method": "lanczos", "crop": "center"}
-            image = stock("ImageScale", image=image, **size)[0]
-        limits = {"low_threshold": low_threshold, "high_threshold": high_threshold}
-        return io.NodeOutput(*stock("Canny", image=image, **limits))
+        return io.NodeOutput(wiring_images.canny_map(stock, image, low_threshold, high_threshold, width, height))
 
 
 CONTROL_NODES: list[type[io.ComfyNode]] = [

@@ -9,10 +9,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .errors import NodeInputError
-from .images import edit_scale, original_size
+from ..catalogue import wiring_images
+from ..catalogue.settings import Settings
 from .schema import SettingsType, node_schema
-from .settings import Settings
 from .stock import stock
 
 GROUP = "image"
@@ -42,8 +41,7 @@ class AtelierEditImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, settings: Settings, image: Any) -> io.NodeOutput:
-        node, values = edit_scale(settings.variant.id)
-        return io.NodeOutput(stock(node, image=image, **values)[0], *original_size(image.shape))
+        return io.NodeOutput(*wiring_images.edit_image(stock, settings, image))
 
 
 class AtelierRestoreSize(io.ComfyNode):
@@ -67,8 +65,7 @@ class AtelierRestoreSize(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Any, width: int, height: int) -> io.NodeOutput:
-        size = {"width": width, "height": height, "upscale_method": "lanczos", "crop": "disabled"}
-        return io.NodeOutput(*stock("ImageScale", image=image, **size))
+        return io.NodeOutput(wiring_images.restore_size(stock, image, width, height))
 
 
 def _inpaint_schema(node_id: str, name: str, description: str, more: list[Any], aliases: tuple[str, ...]) -> io.Schema:
@@ -96,21 +93,6 @@ def _inpaint_schema(node_id: str, name: str, description: str, more: list[Any], 
     )
 
 
-def prepare(
-    model: Any, settings: Settings, vae: Any, positive: Any, negative: Any, image: Any, mask: Any, *, outpaint: bool
-) -> tuple[Any, Any, Any, Any]:
-    """Model, conditionings and latent for drawing inside a mask, as the family's templates do it."""
-    picture = {"vae": vae, "pixels": image}
-    if settings.variant.id == "flux1-fill-dev":
-        model = stock("DifferentialDiffusion", model=model)[0]
-        conds = {"positive": positive, "negative": negative, "mask": mask, "noise_mask": not outpaint}
-        return (model, *stock("InpaintModelConditioning", **conds, **picture))
-    if settings.variant.id == "sd-2.0-inpainting":
-        return model, positive, negative, stock("VAEEncodeForInpaint", mask=mask, grow_mask_by=6, **picture)[0]
-    latent = stock("VAEEncode", **picture)[0]
-    return model, positive, negative, stock("SetLatentNoiseMask", samples=latent, mask=mask)[0]
-
-
 class AtelierInpaint(io.ComfyNode):
     """Everything an inpainting sampler needs, by the model's family."""
 
@@ -121,8 +103,8 @@ class AtelierInpaint(io.ComfyNode):
         return _inpaint_schema("AtelierInpaint", "Prepare Inpainting", text, [mask], ("inpaint", "mask", "fill"))
 
     @classmethod
-    def execute(cls, mask: Any, **wires: Any) -> io.NodeOutput:
-        return io.NodeOutput(*prepare(**wires, mask=mask, outpaint=False))
+    def execute(cls, **wires: Any) -> io.NodeOutput:
+        return io.NodeOutput(*wiring_images.inpaint(stock, **wires))
 
 
 class AtelierOutpaint(io.ComfyNode):
@@ -143,14 +125,8 @@ class AtelierOutpaint(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, image: Any, left: int, top: int, right: int, bottom: int, feathering: int, **wires: Any
-    ) -> io.NodeOutput:
-        if not (left or top or right or bottom):
-            raise NodeInputError("nothing to draw: set at least one of left, top, right, bottom above 0")
-        sides = {"left": left, "top": top, "right": right, "bottom": bottom, "feathering": feathering}
-        padded, mask = stock("ImagePadForOutpaint", image=image, **sides)
-        return io.NodeOutput(*prepare(**wires, image=padded, mask=mask, outpaint=True))
+    def execute(cls, **wires: Any) -> io.NodeOutput:
+        return io.NodeOutput(*wiring_images.outpaint(stock, **wires))
 
 
 IMAGE_NODES: list[type[io.ComfyNode]] = [AtelierEditImage, AtelierRestoreSize, AtelierInpaint, AtelierOutpaint]

@@ -11,26 +11,13 @@ from typing import Any, ClassVar
 
 from comfy_api.latest import io
 
-from ..catalogue import Variant
+from ..catalogue.choice import check_model, choose, find_model, pick_variant
+from ..catalogue.loaders import AUTOMATIC, ENCODER_INPUTS, LOADERS, MODEL_FOLDERS, NONE, LoaderSpec
+from ..catalogue.wiring import load_files
 from .errors import NodeInputError
-from .loading import (
-    AUTOMATIC,
-    CLIP_TYPES,
-    ENCODER_INPUTS,
-    LOADERS,
-    NONE,
-    LoaderSpec,
-    check_model,
-    pick_encoder,
-    pick_part,
-    pick_vae,
-    pick_variant,
-)
 from .schema import SettingsType, node_schema
-from .settings import settings_of
 from .stock import detected, model_path, stock
 
-MODEL_FOLDERS = ("checkpoints", "diffusion_models")
 PRECISIONS = ("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2")
 """``weight_dtype`` of the stock UNETLoader; a whole checkpoint keeps its own."""
 
@@ -83,32 +70,6 @@ def _inputs(spec: LoaderSpec) -> list[Any]:
     return inputs
 
 
-def _load_clip(variant: Variant, names: list[str]) -> Any:
-    """The CLIP of one to four encoder files, by the stock loader for that many."""
-    kind = variant.text_encoder or CLIP_TYPES[variant.family]
-    if len(names) == 1:
-        return stock("CLIPLoader", clip_name=names[0], type=kind)[0]
-    if len(names) == 2:
-        return stock("DualCLIPLoader", clip_name1=names[0], clip_name2=names[1], type=kind)[0]
-    numbered = {f"clip_name{place}": name for place, name in enumerate(names, start=1)}
-    return stock("TripleCLIPLoader" if len(names) == 3 else "QuadrupleCLIPLoader", **numbered)[0]
-
-
-def prepare(model: Any, variant: Variant) -> Any:
-    """The model with the sampling shift and CFG normalisation that the variant wants."""
-    sampling = variant.sampling
-    if sampling is None:
-        return model
-    if sampling.shift_node == "ModelSamplingFlux" and variant.resolution is not None:
-        size = {"width": variant.resolution.width, "height": variant.resolution.height}
-        model = stock("ModelSamplingFlux", model=model, max_shift=sampling.shift, base_shift=0.5, **size)[0]
-    elif sampling.shift_node is not None:
-        model = stock(sampling.shift_node, model=model, shift=sampling.shift)[0]
-    if sampling.cfg_norm is not None:
-        model = stock("CFGNorm", model=model, strength=sampling.cfg_norm)[0]
-    return model
-
-
 class FamilyLoader(io.ComfyNode):
     """What the loaders share; each family's class names its spec."""
 
@@ -151,7 +112,8 @@ class FamilyLoader(io.ComfyNode):
         if model is None:
             return True
         try:
-            _, found, _ = cls._find(model)
+            _check_readable(model)
+            _, found = find_model(model, detected(MODEL_FOLDERS))
             check_model(cls.SPEC, model, found)
             pick_variant(cls.SPEC, others.get("variant", AUTOMATIC), model, found)
         except NodeInputError as error:
@@ -159,35 +121,15 @@ class FamilyLoader(io.ComfyNode):
         return True
 
     @classmethod
-    def _find(cls, model: str) -> tuple[str, Any, Any]:
-        files = detected(MODEL_FOLDERS)
-        if model not in files:
-            folder = next((folder for folder in MODEL_FOLDERS if _has(folder, model)), None)
-            where = "models/checkpoints or models/diffusion_models"
-            if folder is None:
-                raise NodeInputError(f"model '{model}' is not in {where}; put it there, or choose another")
-            raise NodeInputError(
-                f"model '{model}' has no readable safetensors header; convert it, or download it again"
-            )
-        folder, found = files[model]
-        return folder, found, files
+    def execute(cls, precision: str = PRECISIONS[0], **values: str) -> io.NodeOutput:
+        _check_readable(values["model"])
+        return io.NodeOutput(*load_files(stock, cls.SPEC, choose(cls.SPEC, values, detected), precision))
 
-    @classmethod
-    def execute(
-        cls, model: str, variant: str, vae: str = AUTOMATIC, precision: str = "default", **encoders: str
-    ) -> io.NodeOutput:
-        folder, found, _ = cls._find(model)
-        check_model(cls.SPEC, model, found)
-        entry = pick_variant(cls.SPEC, variant, model, found)
-        loaded, clip, built_in_vae = _load_model(cls.SPEC, folder, model, precision)
-        if not cls.SPEC.video:
-            clip = _clip(entry, clip if "text_encoder" in found.parts else None, encoders)
-        parts = [prepare(loaded, entry), clip, _vae(entry, built_in_vae if "vae" in found.parts else None, vae)]
-        if cls.SPEC.style:
-            vision, style = detected(("clip_vision",)), detected(("style_models",))
-            parts.append(stock("CLIPVisionLoader", clip_name=pick_part(entry, "clip_vision", vision))[0])
-            parts.append(stock("StyleModelLoader", style_model_name=pick_part(entry, "style_model", style))[0])
-        return io.NodeOutput(*parts, settings_of(entry))
+
+def _check_readable(model: str) -> None:
+    """Tell a file whose header cannot be read from one that is not there."""
+    if model not in detected(MODEL_FOLDERS) and any(_has(folder, model) for folder in MODEL_FOLDERS):
+        raise NodeInputError(f"model '{model}' has no readable safetensors header; convert it, or download it again")
 
 
 def _has(folder: str, name: str) -> bool:
@@ -195,34 +137,6 @@ def _has(folder: str, name: str) -> bool:
         return model_path(folder, name).is_file()
     except NodeInputError:
         return False
-
-
-def _load_model(spec: LoaderSpec, folder: str, name: str, precision: str) -> tuple[Any, Any, Any]:
-    """MODEL, CLIP (or CLIP_VISION) and VAE of a file; the last two None for a diffusion model alone."""
-    if folder == "diffusion_models":
-        return stock("UNETLoader", unet_name=name, weight_dtype=precision)[0], None, None
-    loader = "ImageOnlyCheckpointLoader" if spec.video else "CheckpointLoaderSimple"
-    model, clip, vae = stock(loader, ckpt_name=name)
-    return model, clip, vae
-
-
-def _clip(entry: Variant, built_in: Any, chosen: dict[str, str]) -> Any:
-    """The checkpoint's own encoders, unless it has none or a person chose others."""
-    wanted = {kind: chosen.get(ENCODER_INPUTS[kind], AUTOMATIC) for kind in entry.text_encoders}
-    if built_in is not None and all(choice in (AUTOMATIC, NONE) for choice in wanted.values()):
-        return built_in
-    files = detected(("text_encoders",))
-    names = [pick_encoder(entry, kind, choice, files) for kind, choice in wanted.items()]
-    present = [name for name in names if name is not None]
-    if not present:
-        raise NodeInputError(f"{entry.name} has no text encoder left: set at least one to automatic")
-    return _load_clip(entry, present)
-
-
-def _vae(entry: Variant, built_in: Any, chosen: str) -> Any:
-    if built_in is not None and chosen == AUTOMATIC:
-        return built_in
-    return stock("VAELoader", vae_name=pick_vae(entry, chosen, detected(("vae",))))[0]
 
 
 def _loader(spec: LoaderSpec) -> type[io.ComfyNode]:

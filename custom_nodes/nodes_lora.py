@@ -10,7 +10,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..catalogue import Detection, HeaderError, detect
-from .adapters import check_adapter, report, unmatched
+from ..catalogue.adapters import check_adapter, report, unmatched
 from .errors import NodeInputError
 from .schema import node_schema
 from .stock import detected, family_of, lora_modules, model_path, stock

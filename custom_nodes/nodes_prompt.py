@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .prompting import LAYERS, NEGATIVE_PRESETS, SEPARATORS, join, negative
+from ..catalogue.prompting import LAYERS, NEGATIVE_PRESETS, SEPARATORS, join, negative
 from .schema import node_schema
 
 GROUP = "prompt"

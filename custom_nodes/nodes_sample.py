@@ -9,9 +9,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .errors import NodeInputError
+from ..catalogue import wiring
+from ..catalogue.settings import Settings
 from .schema import SettingsType, node_schema
-from .settings import Settings
 from .stock import stock
 
 GROUP = "sample"
@@ -68,28 +68,6 @@ def _wires(*, negative_needed: bool = False) -> list[Any]:
     ]
 
 
-def guided(settings: Settings, positive: Any) -> Any:
-    """The positive conditioning with the model's guidance, unless a FluxGuidance node has set one already."""
-    guidance = settings.sampling.guidance
-    if guidance is None or any("guidance" in options for _, options in positive):
-        return positive
-    return stock("FluxGuidance", conditioning=positive, guidance=guidance)[0]
-
-
-def conditions(settings: Settings, positive: Any, negative: Any) -> tuple[Any, Any]:
-    """Both conditionings as the templates wire them: where none is given, the negative is the positive without
-    content.
-    """
-    if negative is None:
-        if settings.sampling.cfg != 1.0:
-            name = settings.variant.name
-            raise NodeInputError(
-                f"{name} samples with cfg {settings.sampling.cfg}: wire a negative prompt (it may be empty)"
-            )
-        negative = stock("ConditioningZeroOut", conditioning=positive)[0]
-    return guided(settings, positive), negative
-
-
 class AtelierSample(io.ComfyNode):
     """KSampler with the settings of a wire."""
 
@@ -107,11 +85,7 @@ class AtelierSample(io.ComfyNode):
     def execute(
         cls, model: Any, settings: Settings, positive: Any, latent: Any, seed: int, denoise: float, negative: Any = None
     ) -> io.NodeOutput:
-        sampling = settings.sampling
-        positive, negative = conditions(settings, positive, negative)
-        inputs = {"steps": sampling.steps, "cfg": sampling.cfg, "sampler_name": sampling.sampler}
-        inputs |= {"scheduler": sampling.scheduler, "positive": positive, "negative": negative}
-        return io.NodeOutput(*stock("KSampler", model=model, seed=seed, latent_image=latent, denoise=denoise, **inputs))
+        return io.NodeOutput(wiring.sample(stock, model, settings, positive, latent, seed, denoise, negative))
 
 
 class AtelierSampleTurbo(io.ComfyNode):
@@ -131,12 +105,7 @@ class AtelierSampleTurbo(io.ComfyNode):
     def execute(
         cls, model: Any, settings: Settings, positive: Any, latent: Any, seed: int, denoise: float, negative: Any = None
     ) -> io.NodeOutput:
-        sampling = settings.sampling
-        positive, negative = conditions(settings, positive, negative)
-        inputs = {"sampler": stock("KSamplerSelect", sampler_name=sampling.sampler)[0], "latent_image": latent}
-        inputs["sigmas"] = stock("SDTurboScheduler", model=model, steps=sampling.steps, denoise=denoise)[0]
-        inputs |= {"positive": positive, "negative": negative, "cfg": sampling.cfg}
-        return io.NodeOutput(stock("SamplerCustom", model=model, add_noise=True, noise_seed=seed, **inputs)[0])
+        return io.NodeOutput(wiring.sample_turbo(stock, model, settings, positive, latent, seed, denoise, negative))
 
 
 class AtelierSampleGuided(io.ComfyNode):
@@ -157,19 +126,7 @@ class AtelierSampleGuided(io.ComfyNode):
     def execute(
         cls, model: Any, settings: Settings, positive: Any, latent: Any, seed: int, denoise: float
     ) -> io.NodeOutput:
-        guider = stock("BasicGuider", model=model, conditioning=guided(settings, positive))[0]
-        return io.NodeOutput(_advanced(model, settings, guider, latent, seed, denoise))
-
-
-def _advanced(model: Any, settings: Settings, guider: Any, latent: Any, seed: int, denoise: float) -> Any:
-    sampling = settings.sampling
-    noise = stock("RandomNoise", noise_seed=seed)[0]
-    sampler = stock("KSamplerSelect", sampler_name=sampling.sampler)[0]
-    steps = {"scheduler": sampling.scheduler, "steps": sampling.steps, "denoise": denoise}
-    sigmas = stock("BasicScheduler", model=model, **steps)[0]
-    return stock(
-        "SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas, latent_image=latent
-    )[0]
+        return io.NodeOutput(wiring.sample_guided(stock, model, settings, positive, latent, seed, denoise))
 
 
 class AtelierSampleEdit(io.ComfyNode):
@@ -204,13 +161,10 @@ class AtelierSampleEdit(io.ComfyNode):
         seed: int,
         denoise: float,
     ) -> io.NodeOutput:
-        sampling = settings.sampling
-        if sampling.cfg2 is None:
-            raise NodeInputError(f"{settings.variant.name} has no second scale; use 'Sample' instead")
-        scales = {"cfg_conds": sampling.cfg, "cfg_cond2_negative": sampling.cfg2, "style": "regular"}
-        conds = {"cond1": positive, "cond2": picture, "negative": negative}
-        guider = stock("DualCFGGuider", model=model, **conds, **scales)[0]
-        return io.NodeOutput(_advanced(model, settings, guider, latent, seed, denoise))
+        conds = {"positive": positive, "picture": picture, "negative": negative}
+        return io.NodeOutput(
+            wiring.sample_edit(stock, model, settings, latent=latent, seed=seed, denoise=denoise, **conds)
+        )
 
 
 class AtelierSampleVideo(io.ComfyNode):
@@ -244,8 +198,9 @@ class AtelierSampleVideo(io.ComfyNode):
         denoise: float,
         min_cfg: float,
     ) -> io.NodeOutput:
-        rising = stock("VideoLinearCFGGuidance", model=model, min_cfg=min_cfg)[0]
-        return AtelierSample.execute(rising, settings, positive, latent, seed, denoise, negative)
+        conds = {"positive": positive, "negative": negative}
+        values = {"seed": seed, "denoise": denoise, "min_cfg": min_cfg}
+        return io.NodeOutput(wiring.sample_video(stock, model, settings, latent=latent, **conds, **values))
 
 
 class AtelierSampleRefined(io.ComfyNode):
@@ -278,34 +233,8 @@ class AtelierSampleRefined(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Any,
-        settings: Settings,
-        positive: Any,
-        negative: Any,
-        latent: Any,
-        refiner: Any,
-        refiner_positive: Any,
-        refiner_negative: Any,
-        seed: int,
-        base_share: float,
-    ) -> io.NodeOutput:
-        sampling = settings.sampling
-        last = round(sampling.steps * base_share)
-        same: dict[str, Any] = {"noise_seed": seed, "steps": sampling.steps, "cfg": sampling.cfg}
-        same |= {"sampler_name": sampling.sampler, "scheduler": sampling.scheduler}
-        first = {"add_noise": "enable", "start_at_step": 0, "end_at_step": last, "return_with_leftover_noise": "enable"}
-        base = {"model": model, "positive": positive, "negative": negative, "latent_image": latent}
-        half = stock("KSamplerAdvanced", **base, **same, **first)[0]
-        rest = {
-            "add_noise": "disable",
-            "start_at_step": last,
-            "end_at_step": 10000,
-            "return_with_leftover_noise": "disable",
-        }
-        conds = {"positive": refiner_positive, "negative": refiner_negative, "latent_image": half}
-        return io.NodeOutput(*stock("KSamplerAdvanced", model=refiner, **conds, **same, **rest))
+    def execute(cls, model: Any, settings: Settings, **wires: Any) -> io.NodeOutput:
+        return io.NodeOutput(wiring.sample_refined(stock, model, settings, **wires))
 
 
 SAMPLE_NODES: list[type[io.ComfyNode]] = [

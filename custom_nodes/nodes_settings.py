@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
 from ..catalogue import load
-from .errors import NodeInputError
+from ..catalogue.settings import RATIOS, Settings, overrides, settings_of
+from ..catalogue.wiring import empty_latent
 from .schema import AnyCombo, SettingsType, node_schema
-from .settings import RATIOS, Settings, overrides, settings_of
 from .stock import choices, stock
 
 GROUP = "settings"
@@ -55,10 +53,7 @@ class AtelierRecommendedSettings(io.ComfyNode):
     @classmethod
     def execute(cls, variant: str) -> io.NodeOutput:
         settings = settings_of(load().variant(variant))
-        rule, sampling = settings.variant.resolution, settings.sampling
-        size = (rule.width, rule.height) if rule else (0, 0)
-        values = (sampling.steps, sampling.cfg, sampling.sampler, sampling.scheduler)
-        return io.NodeOutput(settings, *values, sampling.guidance or 0.0, sampling.shift or 0.0, *size)
+        return io.NodeOutput(settings, *settings.values)
 
 
 class AtelierChangeSettings(io.ComfyNode):
@@ -138,13 +133,7 @@ class AtelierEmptyLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, settings: Settings, aspect_ratio: str, megapixels: float, batch_size: int) -> io.NodeOutput:
-        latent = settings.variant.latent
-        if latent is None or latent.node is None:
-            source = latent.source if latent else "its own request"
-            raise NodeInputError(f"{settings.variant.name} takes its latent from {source}; no empty latent is needed")
-        width, height = settings.size(aspect_ratio, megapixels)
-        made: tuple[Any, ...] = stock(latent.node, width=width, height=height, batch_size=batch_size)
-        return io.NodeOutput(made[0], width, height)
+        return io.NodeOutput(*empty_latent(stock, settings, aspect_ratio, megapixels, batch_size))
 
 
 SETTINGS_NODES: list[type[io.ComfyNode]] = [AtelierRecommendedSettings, AtelierChangeSettings, AtelierEmptyLatent]

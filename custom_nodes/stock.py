@@ -17,27 +17,41 @@ from ..catalogue import Detection, HeaderError, detect
 from .errors import NodeInputError
 
 
-def stock(class_type: str, **inputs: Any) -> tuple[Any, ...]:
-    """Run one of ComfyUI's nodes and return its outputs; required inputs that only newer versions have take their
-    defaults.
-    """
-    import nodes
+class _Stock:
+    """ComfyUI's own nodes, for `catalogue.wiring`."""
 
-    node = nodes.NODE_CLASS_MAPPINGS.get(class_type)
-    if node is None:
-        raise NodeInputError(f"this ComfyUI has no node '{class_type}'; update ComfyUI (0.3.64 or later)")
-    for name, spec in node.INPUT_TYPES().get("required", {}).items():
-        if name not in inputs:
-            options = spec[1] if len(spec) > 1 else {}
-            if "default" not in options:
-                raise NodeInputError(
-                    f"'{class_type}' wants an input '{name}' in this version of ComfyUI; update the pack"
-                )
-            inputs[name] = options["default"]
-    if hasattr(node, "define_schema"):
-        return tuple(node.execute(**inputs).result or ())
-    result = getattr(node(), node.FUNCTION)(**inputs)
-    return tuple(result["result"] if isinstance(result, dict) else result)
+    def __call__(self, class_type: str, **inputs: Any) -> tuple[Any, ...]:
+        """Run one of ComfyUI's nodes and return its outputs; required inputs that only newer versions have take their
+        defaults.
+        """
+        import nodes
+
+        node = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+        if node is None:
+            raise NodeInputError(f"this ComfyUI has no node '{class_type}'; update ComfyUI (0.3.64 or later)")
+        for name, spec in node.INPUT_TYPES().get("required", {}).items():
+            if name not in inputs:
+                options = spec[1] if len(spec) > 1 else {}
+                if "default" not in options:
+                    raise NodeInputError(
+                        f"'{class_type}' wants an input '{name}' in this version of ComfyUI; update the pack"
+                    )
+                inputs[name] = options["default"]
+        if hasattr(node, "define_schema"):
+            return tuple(node.execute(**inputs).result or ())
+        result = getattr(node(), node.FUNCTION)(**inputs)
+        return tuple(result["result"] if isinstance(result, dict) else result)
+
+    def has_guidance(self, conditioning: Any) -> bool:
+        """Whether FluxGuidance has been here: it leaves its value in the conditioning's options."""
+        return any("guidance" in options for _, options in conditioning)
+
+    def encodes_map(self, control_net: Any) -> bool:
+        """Whether the map goes through the VAE: such a ControlNet names its latent's format."""
+        return getattr(control_net, "latent_format", None) is not None
+
+
+stock = _Stock()
 
 
 def has_stock(class_type: str) -> bool:

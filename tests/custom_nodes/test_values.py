@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from comfy_atelier.catalogue import Detection, load
-from comfy_atelier.custom_nodes.adapters import check_adapter, report, unmatched
-from comfy_atelier.custom_nodes.control import KINDS, is_control, union_type, way_of
-from comfy_atelier.custom_nodes.errors import NodeInputError
-from comfy_atelier.custom_nodes.images import EDIT_SCALES, edit_scale, original_size
+from comfy_atelier.catalogue import ChoiceError, Detection, load
+from comfy_atelier.catalogue.adapters import check_adapter, report, unmatched
+from comfy_atelier.catalogue.control import KINDS, is_control, union_type, way_of
+from comfy_atelier.catalogue.editing import EDIT_SCALES, edit_scale, original_size
+from comfy_atelier.catalogue.prompting import NEGATIVE_PRESETS, join, negative
+from comfy_atelier.catalogue.settings import RATIOS, overrides, settings_of
 from comfy_atelier.custom_nodes.interface_values import MarkerError, among, choice_lines, within
-from comfy_atelier.custom_nodes.prompting import NEGATIVE_PRESETS, join, negative
-from comfy_atelier.custom_nodes.settings import RATIOS, overrides, settings_of
 
 
 def test_settings_change_only_what_is_asked() -> None:
@@ -20,7 +19,7 @@ def test_settings_change_only_what_is_asked() -> None:
     assert (changed.sampling.steps, changed.sampling.guidance) == (8, 2.0)
     assert (changed.sampling.sampler, changed.sampling.cfg) == ("euler", 1.0)
     assert settings.changed({}) is settings
-    with pytest.raises(NodeInputError, match="does not run in ComfyUI itself"):
+    with pytest.raises(ChoiceError, match="does not run in ComfyUI itself"):
         settings_of(load().variant("flux1-pro"))
 
 
@@ -41,7 +40,7 @@ def test_sizes() -> None:
     assert sdxl.size("16:9 wide") == (1344, 768)
     assert sdxl.size("1:1 square", 0.25) == (512, 512)
     assert hidream.size("16:9 wide") == (768, 768)
-    with pytest.raises(NodeInputError, match="'2:1' is no aspect ratio; choose one of 1:1 square"):
+    with pytest.raises(ChoiceError, match="'2:1' is no aspect ratio; choose one of 1:1 square"):
         sdxl.size("2:1")
 
 
@@ -65,15 +64,15 @@ def test_an_adapter_of_another_family_is_refused_by_name() -> None:
     check_adapter("x", lora, "lora", ("sdxl", "sdxl"))
     check_adapter("x", lora, "lora", None)
     with pytest.raises(
-        NodeInputError, match=r"'x' is a LoRA of sdxl, but the model is FLUX.1; choose one made for FLUX.1"
+        ChoiceError, match=r"'x' is a LoRA of sdxl, but the model is FLUX.1; choose one made for FLUX.1"
     ):
         check_adapter("x", lora, "lora", ("flux1", "flux1"))
     large = Detection(kind="lora", families=("sd3.5",), architecture="sd3.5-large")
-    with pytest.raises(NodeInputError, match=r"a LoRA of sd3.5-large, but the model is sd3.5-medium"):
+    with pytest.raises(ChoiceError, match=r"a LoRA of sd3.5-large, but the model is sd3.5-medium"):
         check_adapter("x", large, "lora", ("sd3.5", "sd3.5-medium"))
-    with pytest.raises(NodeInputError, match=r"a LoRA of Wan, which is not in the catalogue, but the model is FLUX.1"):
+    with pytest.raises(ChoiceError, match=r"a LoRA of Wan, which is not in the catalogue, but the model is FLUX.1"):
         check_adapter("x", Detection(kind="lora", label="Wan"), "lora", ("flux1", "flux1"))
-    with pytest.raises(NodeInputError, match="'x' is a LoRA of sdxl, not a ControlNet"):
+    with pytest.raises(ChoiceError, match="'x' is a LoRA of sdxl, not a ControlNet"):
         check_adapter("x", lora, "controlnet", ("sdxl", "sdxl"))
 
 
@@ -92,7 +91,7 @@ def test_edit_scales_are_for_edit_models() -> None:
     assert set(EDIT_SCALES) == edits
     assert edit_scale("hidream-e1-full")[1]["width"] == 768
     assert original_size((1, 480, 640, 3)) == (640, 480)
-    with pytest.raises(NodeInputError, match=r"sd-1\.5 is no edit model"):
+    with pytest.raises(ChoiceError, match=r"sd-1\.5 is no edit model"):
         edit_scale("sd-1.5")
 
 
@@ -115,9 +114,9 @@ def test_the_way_of_control_follows_the_file() -> None:
     assert way_of(dev, "x", lora) == "lora"
     assert way_of(dev, "x", net) == "controlnet"
     assert way_of(load().variant("qwen-image"), "x", patch) == "model_patch"
-    with pytest.raises(NodeInputError, match=r"FLUX.1 \[dev\] reads no map by itself; choose a ControlNet"):
+    with pytest.raises(ChoiceError, match=r"FLUX.1 \[dev\] reads no map by itself; choose a ControlNet"):
         way_of(dev, "", None)
-    with pytest.raises(NodeInputError, match="'x' is a LoRA of flux1, which reads no map"):
+    with pytest.raises(ChoiceError, match="'x' is a LoRA of flux1, which reads no map"):
         way_of(dev, "x", plain)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ..catalogue import Detection, Family, load
-from .errors import NodeInputError
+from .catalogue import load
+from .detection import Detection
+from .entries import Family
+from .errors import ChoiceError
 
 
 def _family(name: str) -> Family:
@@ -13,23 +15,23 @@ def _family(name: str) -> Family:
 
 
 def check_adapter(name: str, found: Detection, kind: str, model: tuple[str, str | None] | None) -> None:
-    """Raise NodeInputError where a file is not of ``kind`` or not of the model's family, naming both.
+    """Raise ChoiceError where a file is not of ``kind`` or not of the model's family, naming both.
 
     ``model`` is family and architecture; None where the model is of a family we do not know: then nothing is said.
     """
     if found.kind != kind:
-        raise NodeInputError(f"'{name}' is {found.in_words()}, not a {'LoRA' if kind == 'lora' else 'ControlNet'}")
+        raise ChoiceError(f"'{name}' is {found.in_words()}, not a {'LoRA' if kind == 'lora' else 'ControlNet'}")
     check_family(name, found, model)
 
 
 def check_family(name: str, found: Detection, model: tuple[str, str | None] | None) -> None:
-    """Raise NodeInputError where a file is for another family or architecture than the model's, naming both."""
+    """Raise ChoiceError where a file is for another family or architecture than the model's, naming both."""
     if model is None or (not found.families and found.label is None):
         return
     family, architecture = model
     if not found.fits(family, architecture):
         wanted = architecture if found.family == family and architecture else _family(family).name
-        raise NodeInputError(f"'{name}' is {found.in_words()}, but the model is {wanted}; choose one made for {wanted}")
+        raise ChoiceError(f"'{name}' is {found.in_words()}, but the model is {wanted}; choose one made for {wanted}")
 
 
 def unmatched(modules: Iterable[str], known: Collection[str]) -> list[str]:

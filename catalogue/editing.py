@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .errors import NodeInputError
+from .errors import ChoiceError
 
 _HIDREAM_E1 = {"upscale_method": "bilinear", "width": 768, "height": 768, "crop": "center"}
 EDIT_SCALES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -22,7 +22,7 @@ EDIT_SCALES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 def edit_scale(variant: str) -> tuple[str, Mapping[str, Any]]:
     """The stock node and values that scale a picture for an edit model."""
     if variant not in EDIT_SCALES:
-        raise NodeInputError(f"{variant} is no edit model with a scale of its own; those are: {', '.join(EDIT_SCALES)}")
+        raise ChoiceError(f"{variant} is no edit model with a scale of its own; those are: {', '.join(EDIT_SCALES)}")
     return EDIT_SCALES[variant]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..catalogue import Sampling, Variant
-from .errors import NodeInputError
+from .entries import Sampling, Variant
+from .errors import ChoiceError
 
 RATIOS: Mapping[str, float] = {
     "1:1 square": 1 / 1,
@@ -33,6 +33,14 @@ class Settings:
     sampling: Sampling
 
     @property
+    def values(self) -> tuple[int, float, str, str, float, float, int, int]:
+        """Steps, cfg, sampler, scheduler, guidance, shift (0 where it has none), width and height (0: its own)."""
+        rule, sampling = self.variant.resolution, self.sampling
+        size = (rule.width, rule.height) if rule else (0, 0)
+        of_model = (sampling.guidance or 0.0, sampling.shift or 0.0)
+        return sampling.steps, sampling.cfg, sampling.sampler, sampling.scheduler, *of_model, *size
+
+    @property
     def family(self) -> str:
         """The family's id, ``flux1``."""
         return self.variant.family
@@ -45,9 +53,9 @@ class Settings:
         """Width and height in pixels for an aspect ratio; ``megapixels`` 0 takes the model's own area."""
         rule = self.variant.resolution
         if rule is None:
-            raise NodeInputError(f"{self.variant.name} chooses its size itself; wire no latent")
+            raise ChoiceError(f"{self.variant.name} chooses its size itself; wire no latent")
         if ratio not in RATIOS:
-            raise NodeInputError(f"'{ratio}' is no aspect ratio; choose one of {', '.join(RATIOS)}")
+            raise ChoiceError(f"'{ratio}' is no aspect ratio; choose one of {', '.join(RATIOS)}")
         if not megapixels:
             return rule.nearest(RATIOS[ratio])
         area = megapixels * 1_048_576
@@ -59,7 +67,7 @@ class Settings:
 def settings_of(variant: Variant) -> Settings:
     """The recommended settings of a variant that runs in ComfyUI."""
     if variant.sampling is None:
-        raise NodeInputError(f"{variant.name} does not run in ComfyUI itself; there is nothing to recommend")
+        raise ChoiceError(f"{variant.name} does not run in ComfyUI itself; there is nothing to recommend")
     return Settings(variant=variant, sampling=variant.sampling)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from ..catalogue import Detection, Variant
-from .errors import NodeInputError
+from .detection import Detection
+from .entries import Variant
+from .errors import ChoiceError
 
 Way = Literal["controlnet", "model_patch", "lora", "instruct_pix2pix"]
 
@@ -40,16 +41,12 @@ def way_of(variant: Variant, name: str, found: Detection | None) -> Way:
     if found is None:
         if variant.latent is not None and variant.latent.source == "InstructPixToPixConditioning":
             return "instruct_pix2pix"
-        raise NodeInputError(
-            f"{variant.name} reads no map by itself; choose a ControlNet, patch or control LoRA for it"
-        )
+        raise ChoiceError(f"{variant.name} reads no map by itself; choose a ControlNet, patch or control LoRA for it")
     if found.kind == "controlnet" or found.kind == "model_patch":
         return found.kind
     if found.kind == "lora" and "control" in found.traits:
         return "lora"
-    raise NodeInputError(
-        f"'{name}' is {found.in_words()}, which reads no map; choose a ControlNet, patch or control LoRA"
-    )
+    raise ChoiceError(f"'{name}' is {found.in_words()}, which reads no map; choose a ControlNet, patch or control LoRA")
 
 
 def is_control(found: Detection) -> bool:
