@@ -1,0 +1,272 @@
+"""HunyuanImage 2.1's transformer, built from a file's tensors with diffusers' `HunyuanImageTransformer2DModel`.
+
+Widths and depths are read from shapes. Layout: Tencent's names and those that ComfyUI 0.33.0 keeps
+(``comfy/ldm/hunyuan_video/model.py``); both load. The distilled model knows the step's end too (mean flow) and guidance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..problems import NodeProblem
+
+State = Mapping[str, torch.Tensor]
+
+HEAD_SIZE = 128
+ROPE_BASE = 256.0
+TIMES = 1000.0  # levels 0..1 and guidance are told to the model times this
+GUIDANCE = 6.0  # where nothing sets it
+
+# Tencent's names, in the order they are replaced, as ComfyUI's (``supported_models.HunyuanVideo``).
+_ORIGINAL = (
+    ("txt_in.t_embedder.mlp.0.", "txt_in.t_embedder.in_layer."),
+    ("txt_in.t_embedder.mlp.2.", "txt_in.t_embedder.out_layer."),
+    ("txt_in.c_embedder.linear_1.", "txt_in.c_embedder.in_layer."),
+    ("txt_in.c_embedder.linear_2.", "txt_in.c_embedder.out_layer."),
+    ("_mod.linear.", "_mod.lin."),
+    ("_attn_qkv.", "_attn.qkv."),
+    ("mlp.fc1.", "mlp.0."),
+    ("mlp.fc2.", "mlp.2."),
+    ("_attn_q_norm.weight", "_attn.norm.query_norm.weight"),
+    ("_attn_k_norm.weight", "_attn.norm.key_norm.weight"),
+    (".q_norm.weight", ".norm.query_norm.weight"),
+    (".k_norm.weight", ".norm.key_norm.weight"),
+    ("_attn_proj.", "_attn.proj."),
+    (".modulation.linear.", ".modulation.lin."),
+    ("_in.mlp.2.", "_in.out_layer."),
+    ("_in.mlp.0.", "_in.in_layer."),
+)
+_BEGINNINGS = {
+    "img_in.proj": "x_embedder.proj",
+    "time_in.": "time_guidance_embed.timestep_embedder.",
+    "time_r_in.": "time_guidance_embed.timestep_embedder_r.",
+    "guidance_in.": "time_guidance_embed.guidance_embedder.",
+    "txt_in.input_embedder": "context_embedder.proj_in",
+    "txt_in.t_embedder.": "context_embedder.time_text_embed.timestep_embedder.",
+    "txt_in.c_embedder.": "context_embedder.time_text_embed.text_embedder.",
+    "txt_in.individual_token_refiner.blocks.": "context_embedder.token_refiner.refiner_blocks.",
+    "byt5_in.": "context_embedder_2.",
+    "double_blocks.": "transformer_blocks.",
+    "single_blocks.": "single_transformer_blocks.",
+    "final_layer.linear": "proj_out",
+    "final_layer.adaLN_modulation.1": "norm_out.linear",
+}
+_REFINER = {
+    "self_attn.proj": "attn.to_out.0",
+    "mlp.0": "ff.net.0.proj",
+    "mlp.2": "ff.net.2",
+    "adaLN_modulation.1": "norm_out.linear",
+}
+_DOUBLE = {
+    "img_mod.lin": "norm1.linear",
+    "txt_mod.lin": "norm1_context.linear",
+    "img_attn.norm.query_norm": "attn.norm_q",
+    "img_attn.norm.key_norm": "attn.norm_k",
+    "txt_attn.norm.query_norm": "attn.norm_added_q",
+    "txt_attn.norm.key_norm": "attn.norm_added_k",
+    "img_attn.proj": "attn.to_out.0",
+    "txt_attn.proj": "attn.to_add_out",
+    "img_mlp.0": "ff.net.0.proj",
+    "img_mlp.2": "ff.net.2",
+    "txt_mlp.0": "ff_context.net.0.proj",
+    "txt_mlp.2": "ff_context.net.2",
+}
+_SINGLE = {
+    "modulation.lin": "norm.linear",
+    "norm.query_norm": "attn.norm_q",
+    "norm.key_norm": "attn.norm_k",
+    "linear2": "proj_out",
+}
+_EMBEDDERS = {"in_layer": "linear_1", "out_layer": "linear_2", "fc1": "linear_1", "fc2": "linear_2", "fc3": "linear_3"}
+_EMBEDDERS["layernorm"] = "norm"
+_SPLIT = {  # one matrix in the file: several here
+    "self_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
+    "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
+    "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+    "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
+}
+
+
+def is_hunyuan_image(state: State) -> bool:
+    """Whether the tensors are those of this transformer: a token refiner for text, flat patches, no pooled text."""
+    patches = state.get("img_in.proj.weight")
+    return (
+        patches is not None
+        and patches.ndim == 4
+        and "txt_in.individual_token_refiner.blocks.0.norm1.weight" in state
+        and not any(name.startswith("vector_in.") for name in state)
+    )
+
+
+def with_comfyui_names(state: State) -> dict[str, torch.Tensor]:
+    """The tensors with ComfyUI's names for Tencent's; those that have them already stay."""
+    own: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        for theirs, ours in _ORIGINAL:
+            name = name.replace(theirs, ours)
+        own[re.sub(r"\.scale$", ".weight", name)] = tensor
+    return own
+
+
+def configuration(state: State) -> dict[str, Any]:
+    """diffusers' settings for these tensors (ComfyUI's names)."""
+    width, channels, *patch = state["img_in.proj.weight"].shape
+    area = 1
+    for side in patch:
+        area *= side
+    glyphs = state.get("byt5_in.fc1.weight")
+    return {
+        "in_channels": channels,
+        "out_channels": state["final_layer.linear.weight"].shape[0] // area,
+        "num_attention_heads": width // HEAD_SIZE,
+        "attention_head_dim": HEAD_SIZE,
+        "num_layers": _count(state, "double_blocks"),
+        "num_single_layers": _count(state, "single_blocks"),
+        "num_refiner_layers": _count(state, r"txt_in\.individual_token_refiner\.blocks"),
+        "patch_size": tuple(patch),
+        "guidance_embeds": any(name.startswith("guidance_in.") for name in state),
+        "text_embed_dim": state["txt_in.input_embedder.weight"].shape[1],
+        "text_embed_2_dim": None if glyphs is None else glyphs.shape[1],
+        "rope_theta": ROPE_BASE,
+        "rope_axes_dim": (64, 64),
+        "use_meanflow": any(name.startswith("time_r_in.") for name in state),
+    }
+
+
+def renamed(state: State) -> dict[str, torch.Tensor]:
+    """The tensors (ComfyUI's names) under diffusers' names: matrices that hold several are split, views of the same."""
+    own: dict[str, torch.Tensor] = {}
+    for key, tensor in state.items():
+        path, _, kind = key.rpartition(".")
+        for name, part in _places(path, tensor):
+            own[f"{name}.{kind}"] = part
+    for kind in ("weight", "bias"):  # ours asks for the scale first, the file has the shift first
+        name = f"norm_out.linear.{kind}"
+        if name in own:
+            shift, scale = own[name].chunk(2, dim=0)
+            own[name] = torch.cat([scale, shift], dim=0)
+    return own
+
+
+def place(path: str) -> tuple[str, ...]:
+    """diffusers' names for a layer that ComfyUI calls `path`: several where one matrix holds several, in its order."""
+    found = re.fullmatch(r"(txt_in\.individual_token_refiner\.blocks|double_blocks|single_blocks)\.(\d+)\.(.+)", path)
+    if found:
+        block, number, inside = found.groups()
+        start = f"{_BEGINNINGS[f'{block}.']}{number}."
+        names = {"double_blocks": _DOUBLE, "single_blocks": _SINGLE}.get(block, _REFINER)
+        return tuple(start + name for name in _SPLIT.get(inside, (names.get(inside, inside),)))
+    for beginning, ours in _BEGINNINGS.items():
+        if path.startswith(beginning):
+            rest = path.removeprefix(beginning)
+            return (ours + _EMBEDDERS.get(rest, rest),)
+    return (path,)
+
+
+def _places(path: str, tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    names = place(path)
+    if len(names) == 1:
+        return [(names[0], tensor)]
+    rows = tensor.shape[0]
+    if len(names) == 3:
+        sizes = [rows // 3] * 3
+    else:  # linear1: three of the width, and what is left for the multilayer part, four widths
+        width = rows // 7
+        sizes = [width, width, width, rows - 3 * width]
+    return list(zip(names, tensor.split(sizes, dim=0), strict=True))
+
+
+def _count(state: State, prefix: str) -> int:
+    numbers = [int(found[1]) for name in state if (found := re.match(rf"{prefix}\.(\d+)\.", name))]
+    return 1 + max(numbers, default=-1)
+
+
+def build(state: State) -> Any:
+    """The transformer with these tensors, in their dtype; nothing is copied but the last layer's modulation.
+
+    Raises:
+        NodeProblem: the tensors are those of no such transformer.
+    """
+    from diffusers.models.transformers.transformer_hunyuanimage import HunyuanImageTransformer2DModel
+
+    state = with_comfyui_names(state)
+    if not is_hunyuan_image(state):
+        raise NodeProblem(
+            "the file holds no transformer of HunyuanImage", remedy="choose one that does, such as hunyuanimage2.1"
+        )
+    try:
+        with torch.device("meta"):
+            model: Any = HunyuanImageTransformer2DModel(**configuration(state))
+        model.load_state_dict(renamed(state), assign=True)
+    except (RuntimeError, KeyError, ZeroDivisionError) as error:
+        raise NodeProblem("the transformer's file is not whole", remedy="fetch the file again") from error
+    for part in model.modules():
+        if type(part).__name__ == "RMSNorm":
+            part.eps = torch.finfo(torch.float32).eps  # as torch's own, which ComfyUI uses
+    _forget_masks(model)
+    return model.eval()
+
+
+def _forget_masks(model: Any) -> None:
+    """Let attention run without a mask: ComfyUI has none here, and faster kernels take none."""
+    from diffusers.models.transformers.transformer_hunyuanimage import HunyuanImageAttnProcessor
+
+    class Unmasked(HunyuanImageAttnProcessor):  # type: ignore[misc] # diffusers has no types
+        def __call__(  # diffusers hands over only what is named here
+            self,
+            attn: Any,
+            hidden_states: torch.Tensor,
+            encoder_hidden_states: torch.Tensor | None = None,
+            attention_mask: torch.Tensor | None = None,
+            image_rotary_emb: Any = None,
+        ) -> Any:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, None, image_rotary_emb)
+
+    processor = Unmasked()
+    for block in (*model.transformer_blocks, *model.single_transformer_blocks):
+        block.attn.processor = processor
+
+
+def predict(
+    model: Any,
+    x: torch.Tensor,
+    sigma: torch.Tensor,
+    text: torch.Tensor,
+    *,
+    glyphs: torch.Tensor | None = None,
+    guidance: float = GUIDANCE,
+    end: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The flow from picture to noise.
+
+    Args:
+        model: of `build`.
+        x: latent [batch, channels, rows, columns].
+        sigma: noise level 0..1 [batch].
+        text: [batch, tokens, width].
+        glyphs: ByT5's of the quoted text [batch, tokens, width].
+        guidance: told to a model that is distilled for it.
+        end: the level at which the step ends [batch]: told to a mean-flow model, None where it is not known.
+    """
+    ones = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
+    told: dict[str, Any] = {}
+    if model.config.guidance_embeds:
+        told["guidance"] = torch.full((x.shape[0],), guidance * TIMES, dtype=x.dtype, device=x.device)
+    if model.config.use_meanflow and end is not None:
+        told["timestep_r"] = (end * TIMES).to(x.dtype)
+    if glyphs is not None and model.context_embedder_2 is not None:
+        told["encoder_hidden_states_2"] = glyphs
+        told["encoder_attention_mask_2"] = torch.ones(glyphs.shape[:2], dtype=torch.bool, device=text.device)
+    flow: torch.Tensor = model(
+        hidden_states=x,
+        timestep=(sigma * TIMES).to(x.dtype),
+        encoder_hidden_states=text,
+        encoder_attention_mask=ones,
+        return_dict=False,
+        **told,
+    )[0]
+    return flow
