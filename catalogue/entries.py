@@ -22,6 +22,7 @@ Role = Literal[
     "controlnet",
     "lora",
     "model_patch",
+    "tokenizer",
 ]
 Task = Literal[
     "text-to-image",
@@ -68,7 +69,8 @@ class Licence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFile:
-    """One file of weights. ``folder`` is ComfyUI's folder name below ``models/``; ``size`` is in bytes.
+    """One file of weights, or of a tokenizer. ``folder`` is ComfyUI's folder name below ``models/``; ``size`` is in
+    bytes.
 
     Where ``size`` is in ``unverified`` it is rounded (from a listing), and good for a progress bar only. ``family``
     is None for files that several families share.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ class Choice:
     variants: tuple[Variant, ...] = ()
     loras: tuple[Lora, ...] = ()
     controls: tuple[Control, ...] = ()
-    file: ModelFile | None = None
+    files: tuple[ModelFile, ...] = ()
 
     @property
     def variant(self) -> Variant | None:
@@ -37,7 +38,7 @@ class Choice:
         parts = [part for variant in self.variants for one in variant.file_sets for part in one.files]
         parts += [part for variant in self.variants for part in variant.optional]
         parts += [add_on.file for add_on in self.add_ons]
-        parts += [self.file] if self.file else []
+        parts += self.files
         return tuple({part.id: part for part in parts}.values())
 
     @property
@@ -84,7 +85,7 @@ def _file_set(variant: Variant, name: str | None) -> FileSet:
 
 
 def choose(name: str) -> Choice:
-    """What ``name`` means: a variant before a LoRA or control before a file of that id.
+    """What ``name`` means: a variant before a LoRA or control before a file of that id before a tokenizer's files.
 
     Raises:
         UnknownEntryError: nothing has that id; says what comes close.
@@ -98,9 +99,10 @@ def choose(name: str) -> Choice:
         loras = tuple(one for family in catalogue.families for one in family.loras if one.id == name)
         controls = tuple(one for family in catalogue.families for one in family.controls if one.id == name)
         file = catalogue.files.get(name)
-        if not (loras or controls or file):
+        files = (file,) if file else _tokenizer(name, catalogue.files.values())
+        if not (loras or controls or files):
             raise
-        return Choice(id=name, loras=loras, controls=controls, file=file)
+        return Choice(id=name, loras=loras, controls=controls, files=files)
     family = catalogue.family(variant.family)
     return Choice(
         id=name,
@@ -108,6 +110,11 @@ def choose(name: str) -> Choice:
         loras=tuple(one for one in family.loras if name in one.variants),
         controls=tuple(one for one in family.controls if name in one.variants),
     )
+
+
+def _tokenizer(name: str, files: Iterable[ModelFile]) -> tuple[ModelFile, ...]:
+    """The files of a tokenizer, which may be several, by their ids' common part."""
+    return tuple(file for file in files if file.role == "tokenizer" and file.id.startswith(f"{name}-"))
 
 
 def everything() -> Choice:

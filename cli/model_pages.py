@@ -94,7 +94,7 @@ def show_data(choice: Choice) -> dict[str, Any]:
     data: dict[str, Any] = {"id": choice.id, "variant": plain(choice.variant)}
     data["loras"] = [plain(one) for one in choice.loras]
     data["controls"] = [plain(one) for one in choice.controls]
-    data["file"] = plain(choice.file)
+    data["files"] = [plain(one) for one in choice.files]
     return data
 
 
@@ -107,8 +107,9 @@ def show_text(choice: Choice) -> str:
         lines += _add_on_lines(add_on)
         if choice.variant is None:
             lines += [*_file_lines(add_on.file), *licence_lines(add_on.licence), *_reasons(add_on)]
-    if choice.file is not None and not choice.add_ons:
-        lines += [choice.file.id, *_file_lines(choice.file), *licence_lines(choice.file.licence)]
+    if not choice.add_ons:
+        for file in choice.files:
+            lines += [file.id, *_file_lines(file), *licence_lines(file.licence)]
     return "\n".join(lines)
 
 

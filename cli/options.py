@@ -87,8 +87,11 @@ def engine_config(engine: str | None, comfyui: str | None, comfyui_python: str |
         kind = "comfyui"
     elif engine is not None:
         raise UsageError(f"--engine {engine}: there is no such engine; use embedded or comfyui")
-    if engine == "embedded" and comfyui:
-        raise UsageError("--engine embedded and --comfyui contradict each other; leave one out")
+    if engine == "embedded" and comfyui and is_address(comfyui):
+        raise UsageError(
+            "--engine embedded and the address of a ComfyUI contradict each other; "
+            "leave one out, or give a ComfyUI's folder for its models and tokenizers"
+        )
     settings = Settings()
     return EngineConfig(
         kind=kind,

@@ -21,7 +21,8 @@ class EngineConfig:
 
     Attributes:
         kind: "comfyui", "embedded", or None: a ComfyUI where `comfyui` names one, else embedded.
-        comfyui: address of a running ComfyUI, or the folder of one that we start.
+        comfyui: address of a running ComfyUI, or the folder of one that we start. With `kind` "embedded" nothing of it
+            runs: a folder lends the embedded engine its models and tokenizers.
         comfyui_python: the Python that runs the ComfyUI in that folder; found beside it where None.
         comfyui_args: more arguments for its ``main.py``.
         device: "cpu", the number of a CUDA device ("0"), or None for what there is.
@@ -76,6 +77,7 @@ def create_engine(config: EngineConfig, *, worker: int = 0, workers: int = 1) ->
         return EmbeddedEngine(
             input_dir=config.input_dir,
             models_dirs=config.models_dirs,
+            comfyui_dir=_checkout(config.comfyui),
             cache_bytes=config.cache_bytes,
             metadata=config.metadata,
         )
@@ -94,6 +96,15 @@ def create_engine(config: EngineConfig, *, worker: int = 0, workers: int = 1) ->
         arguments=config.comfyui_args,
         metadata=config.metadata,
     )
+
+
+def _checkout(comfyui: str | None) -> Path | None:
+    if not comfyui or is_address(comfyui):
+        return None
+    folder = Path(comfyui).expanduser()
+    if not folder.is_dir():
+        raise EngineError(f"there is no ComfyUI at {folder}", remedy="give the folder that holds its main.py")
+    return folder
 
 
 def _device(config: EngineConfig, worker: int, workers: int) -> str | None:

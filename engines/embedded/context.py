@@ -25,6 +25,7 @@ class Run:
         files: local files by the input that names them.
         input_folder: where other input files are looked up by name; None where there is none.
         model_folders: roots with ComfyUI's model folders.
+        comfyui_folder: a ComfyUI checkout whose tokenizer files may be read; None where none is configured.
         emit: takes each event as it happens.
         cancelled: set when the caller takes the run back.
     """
@@ -34,6 +35,7 @@ class Run:
     files: Mapping[InputRef, Path] = field(default_factory=dict)
     input_folder: Path | None = None
     model_folders: Sequence[Path] = ()
+    comfyui_folder: Path | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     names: naming.Names = field(default_factory=naming.Names)
     now: time.struct_time = field(default_factory=time.localtime)

@@ -35,6 +35,7 @@ class EmbeddedEngine:
     Args:
         input_dir: where input files that are not handed in with a run are looked up by name.
         models_dirs: roots with ComfyUI's model folders (``checkpoints``, ``loras``…).
+        comfyui_dir: a ComfyUI checkout: its ``models`` are searched last, and tokenizer files are read from it.
         cache_bytes: what the node cache may hold; by default ATELIER_CACHE_BYTES, else 1 GiB. 0 keeps nothing.
         metadata: whether saved pictures carry the prompt, as ComfyUI's do.
         log_dir: where the worker's standard error goes; by default the user's log folder.
@@ -48,12 +49,15 @@ class EmbeddedEngine:
         input_dir: Path | str | None = None,
         models_dirs: Sequence[Path | str] = (),
         *,
+        comfyui_dir: Path | str | None = None,
         cache_bytes: int | None = None,
         metadata: bool = True,
         log_dir: Path | str | None = None,
     ) -> None:
         self._input_folder = None if input_dir is None else Path(input_dir).resolve()
-        self._model_folders = tuple(Path(folder).resolve() for folder in models_dirs)
+        self._comfyui_folder = None if comfyui_dir is None else Path(comfyui_dir).resolve()
+        own = () if self._comfyui_folder is None else (self._comfyui_folder / "models",)
+        self._model_folders = (*(Path(folder).resolve() for folder in models_dirs), *own)
         self._cache_bytes = cache_bytes
         self._metadata = metadata
         self._log_folder = None if log_dir is None else Path(log_dir)
@@ -107,6 +111,7 @@ class EmbeddedEngine:
             "folder": str(self._folder),
             "input_folder": None if self._input_folder is None else str(self._input_folder),
             "model_folders": [str(folder) for folder in self._model_folders],
+            "comfyui_folder": None if self._comfyui_folder is None else str(self._comfyui_folder),
             "cache_bytes": _cache_bytes(self._cache_bytes),
             "metadata": self._metadata,
         }

@@ -110,6 +110,7 @@ class Worker:
                 files={InputRef(node, name): Path(path) for node, name, path in job["files"]},
                 input_folder=Path(settings["input_folder"]) if settings.get("input_folder") else None,
                 model_folders=[Path(folder) for folder in settings.get("model_folders", ())],
+                comfyui_folder=Path(settings["comfyui_folder"]) if settings.get("comfyui_folder") else None,
                 emit=emit,
                 cancelled=self._cancelled[number],
             )

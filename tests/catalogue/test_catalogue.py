@@ -22,6 +22,7 @@ FOLDERS = {
     "controlnet": "controlnet",
     "lora": "loras",
     "model_patch": "model_patches",
+    "tokenizer": "tokenizers",
 }
 PARTS = {
     "latent": ("channels", "downscale", "node"),
@@ -53,7 +54,7 @@ def test_every_field_of_a_file_has_a_value_or_a_reason(file: ModelFile) -> None:
     assert set(file.absent) <= set(absent)
     assert file.folder == FOLDERS[file.role] or file.folder == "checkpoints"
     assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
-    assert file.size is None or file.size > 1_000_000
+    assert file.size is None or file.size > 1_000_000 or file.role == "tokenizer"
     for url in (file.url, *file.mirrors):
         parts = urlsplit(url or "https://none")
         assert parts.scheme == "https"
