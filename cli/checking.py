@@ -125,16 +125,16 @@ def header_reader(folders: list[Path]) -> Callable[[str, str], Detection | None]
         if not folder.is_dir():
             raise UsageError(f"--models {folder}: no such folder")
     from ..catalogue import HeaderError, detect
+    from ..packer.folders import ModelFolders
+
+    known = ModelFolders.of(models_dirs=folders)
 
     def read(folder: str, name: str) -> Detection | None:
-        for root in folders:
-            path = root / folder / name
-            if path.is_file():
-                try:
-                    return detect(path)
-                except HeaderError:
-                    return None
-        return None
+        found = known.find(folder, name)
+        try:
+            return detect(found.path) if found is not None else None
+        except HeaderError:
+            return None
 
     return read
 

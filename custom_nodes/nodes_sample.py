@@ -199,7 +199,7 @@ class AtelierSampleVideo(io.ComfyNode):
         min_cfg: float,
     ) -> io.NodeOutput:
         conds = {"positive": positive, "negative": negative}
-        values = {"seed": seed, "denoise": denoise, "min_cfg": min_cfg}
+        values: dict[str, Any] = {"seed": seed, "denoise": denoise, "min_cfg": min_cfg}
         return io.NodeOutput(wiring.sample_video(stock, model, settings, latent=latent, **conds, **values))
 
 

@@ -107,6 +107,8 @@ RULES: Mapping[str, Rule] = {
         ),
         Rule(id="A305", name="lora-family", severity=_E, summary="the LoRA is another family's"),
         Rule(id="A306", name="controlnet-family", severity=_E, summary="the ControlNet is another family's"),
+        Rule(id="A307", name="latent-own", severity=_E, summary="the model makes its own latent"),
+        Rule(id="A308", name="loader-file", severity=_E, summary="the loader refuses the file: it is another model"),
         Rule(id="A401", name="licence-non-commercial", severity=_N, summary="a model's licence forbids commercial use"),
         Rule(id="A402", name="licence-conditions", severity=_N, summary="a model's licence has conditions"),
         Rule(id="A501", name="class-unknown", severity=_E, summary="the engine lacks a node class"),

@@ -5,11 +5,13 @@ File names are looked up in the catalogue. A name proves nothing, so what is unk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..catalogue import Catalogue, Control, Detection, Lora, ModelFile, Variant
+from ..catalogue.loaders import loader
+from . import lint_pack
 from .files import MODEL_INPUTS
 from .jsontext import JSON
 from .prompt import InputRef, Link
@@ -113,13 +115,16 @@ class Chains:
 
     def used_file(self, ref: InputRef) -> UsedFile | None:
         """What is known of the file that an input names; None where it names none."""
-        folder = MODEL_INPUTS.get(ref.input)
-        value = self.trace.value(ref) if folder else None
-        if folder is None or not isinstance(value, str) or "." not in value:
+        folders = lint_pack.file_folders(self.trace.prompt.nodes[ref.node].class_type, ref.input)
+        if not folders and ref.input in MODEL_INPUTS:
+            folders = (MODEL_INPUTS[ref.input],)
+        value = self.trace.value(ref) if folders else None
+        if not isinstance(value, str) or "." not in value:
             return None
         files = self._catalogue.find_by_name(value)
         uses = tuple({use.id: use for file in files for use in self._catalogue.uses(file)}.values())
-        detection = self._detect(folder, value) if self._detect else None
+        headers = ((folder, self._detect(folder, value)) for folder in folders) if self._detect else ()
+        folder, detection = next(((one, found) for one, found in headers if found is not None), (folders[0], None))
         return UsedFile(ref=ref, name=value, folder=folder, files=files, uses=uses, detection=detection)
 
     def _is_sampler(self, node_id: str) -> bool:
@@ -130,7 +135,9 @@ class Chains:
     def _chain(self, sampler: str) -> Chain:
         parts = self.trace.sampler_parts(sampler)
         models = list(dict.fromkeys(n for part in parts for n in self._along(part, "MODEL")))
-        loader = next((used for n in reversed(models) for used in self._files_of(n, {"ckpt_name", "unet_name"})), None)
+        loaders = ((n, lint_pack.model_inputs(self._class(n))) for n in reversed(models))
+        model = next((used for n, names in loaders for used in self._files_of(n, names)), None)
+        variants = self._variants(models, model)
         texts = [
             (part, name, encoder)
             for part in parts
@@ -140,15 +147,15 @@ class Chains:
         ]
         return Chain(
             sampler=sampler,
-            model=loader,
-            variants=self._variants(models, loader),
+            model=model,
+            variants=variants,
             loras=tuple(self._loras(models)),
             controls=tuple(self._controls(parts)),
             encoders=tuple(dict.fromkeys(encoder for _, _, encoder in texts)),
             vaes=tuple(self._vaes(sampler)),
-            size=self._size(sampler),
-            cfg=self._setting(parts, "cfg"),
-            steps=self._setting(parts, "steps"),
+            size=self._size(sampler, variants),
+            cfg=self._setting(parts, "cfg", sampler, variants),
+            steps=self._setting(parts, "steps", sampler, variants),
             negative=tuple(self._negatives(texts)),
         )
 
@@ -157,39 +164,60 @@ class Chains:
             if kind in spec.types:
                 yield from self.trace.sources(InputRef(node_id, name), kind)
 
-    def _files_of(self, node_id: str, names: set[str]) -> Iterator[UsedFile]:
+    def _files_of(self, node_id: str, names: Collection[str]) -> Iterator[UsedFile]:
         for name in self.trace.inputs(node_id):
             used = self.used_file(InputRef(node_id, name)) if name in names else None
             if used is not None:
                 yield used
 
-    def _variants(self, models: list[str], loader: UsedFile | None) -> tuple[Variant, ...]:
+    def _class(self, node_id: str) -> str:
+        return self.trace.prompt.nodes[node_id].class_type
+
+    def _variants(self, models: list[str], model: UsedFile | None) -> tuple[Variant, ...]:
         """What the model can be: what a loader of ours says, what the header says, what the file name says."""
         for node_id in models:
-            told = self.trace.value(InputRef(node_id, "variant"))
-            found = [v for v in self._catalogue.variants if v.id == told] if isinstance(told, str) else []
-            if found:
-                return tuple(found)
-        if loader is None:
+            told = lint_pack.told_variant(self.trace, node_id, self._catalogue)
+            if told is not None:
+                return (told,)
+        if model is None:
             return ()
-        if loader.detection and loader.detection.variants:
-            return tuple(v for v in self._catalogue.variants if v.id in loader.detection.variants)
-        return loader.variants
+        spec = loader(self._class(model.ref.node))
+        if spec is not None:
+            return lint_pack.automatic_variants(spec, model.name, model.detection, model.variants)
+        if model.detection and model.detection.variants:
+            return tuple(v for v in self._catalogue.variants if v.id in model.detection.variants)
+        return model.variants
+
+    def settings_variants(self, node_id: str) -> tuple[Variant, ...]:
+        """Whose settings reach a node of ours: of the loader or the Recommended Settings at the wire's start."""
+        for source in reversed(lint_pack.settings_nodes(self.trace, node_id)):
+            told = lint_pack.told_variant(self.trace, source, self._catalogue)
+            if told is not None:
+                return (told,)
+            used = next(iter(self._files_of(source, lint_pack.model_inputs(self._class(source)))), None)
+            if used is not None:
+                return self._variants([], used)
+        return ()
 
     def _loras(self, models: list[str]) -> Iterator[AddOn]:
         for node_id in models:
-            for used in self._files_of(node_id, {"lora_name"}):
-                yield AddOn(file=used, strength=self.trace.value(InputRef(node_id, "strength_model")))
+            strengths = lint_pack.lora_strengths(self._class(node_id))
+            for used in self._files_of(node_id, frozenset(strengths)):
+                strength = self.trace.value(InputRef(node_id, strengths[used.ref.input]))
+                yield AddOn(file=used, strength=strength)
 
     def _controls(self, parts: set[str]) -> Iterator[AddOn]:
         seen: set[str] = set()
         for part in sorted(parts):
             for node_id in self._along(part, "CONDITIONING"):
+                for used in self._files_of(node_id, {"control"}) if node_id not in seen else ():
+                    seen.add(node_id)
+                    yield AddOn(file=used, strength=self.trace.value(InputRef(node_id, "strength")))
                 for name, spec in self.trace.inputs(node_id).items():
                     if "CONTROL_NET" in spec.types and node_id not in seen:
                         seen.add(node_id)
                         for source in self.trace.sources(InputRef(node_id, name), "CONTROL_NET"):
-                            for used in self._files_of(source, {"control_net_name"}):
+                            for used in self._files_of(source, {"control_net_name", "controlnet"}):
                                 yield AddOn(file=used, strength=self.trace.value(InputRef(node_id, "strength")))
 
     @cached_property
@@ -210,9 +238,9 @@ class Chains:
         """The VAEs that decode what the sampler makes."""
         for node_id in self._decoders.get(sampler, ()):
             for source in self.trace.sources(InputRef(node_id, "vae"), "VAE"):
-                yield from self._files_of(source, {"vae_name"})
+                yield from self._files_of(source, {"vae_name", "vae"})
 
-    def _size(self, sampler: str) -> tuple[str, int, int] | None:
+    def _size(self, sampler: str, variants: tuple[Variant, ...]) -> tuple[str, int, int] | None:
         for name, spec in self.trace.inputs(sampler).items():
             link = self.trace.prompt.nodes[sampler].inputs.get(name)
             if "LATENT" not in spec.types or not isinstance(link, Link):
@@ -223,6 +251,9 @@ class Chains:
             width, height = (self.trace.value(InputRef(source, side)) for side in ("width", "height"))
             if isinstance(width, int) and isinstance(height, int):
                 return source, width, height
+            if self._class(source) == lint_pack.EMPTY_LATENT:
+                size = lint_pack.latent_size(self.trace, source, self.settings_variants(source) or variants)
+                return (source, *size) if size else None
         return None
 
     def _takes_picture(self, node_id: str) -> bool:
@@ -230,8 +261,17 @@ class Chains:
         inputs = self.trace.inputs(node_id)
         return any(isinstance(node.inputs.get(n), Link) and s.types & {"IMAGE", "LATENT"} for n, s in inputs.items())
 
-    def _setting(self, parts: set[str], name: str) -> Setting | None:
-        """A setting that is said once; None where no part says it or two say different things."""
+    def _setting(self, parts: set[str], name: str, sampler: str, variants: tuple[Variant, ...]) -> Setting | None:
+        """A setting that is said once; None where no part says it or two say different things.
+
+        A sampler of ours takes it from its settings: what was changed on the way, else what the model recommends.
+        """
+        if any(lint_pack.SETTINGS in spec.types for spec in self.trace.inputs(sampler).values()):
+            changed = lint_pack.changed_setting(self.trace, sampler, name)
+            if changed is not None:
+                return Setting(ref=self.trace.literal(changed) or changed, value=self.trace.value(changed))
+            value = lint_pack.recommended(self.settings_variants(sampler) or variants, name)
+            return None if value is None else Setting(ref=InputRef(sampler, "settings"), value=value)
         said = [
             (part, self.trace.value(InputRef(part, name))) for part in sorted(parts) if name in self.trace.inputs(part)
         ]

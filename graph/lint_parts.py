@@ -1,12 +1,15 @@
-"""Lint's rules about what is put together (A301 to A306) and under which licences (A401, A402)."""
+"""Lint's rules about what is put together (A301 to A308) and under which licences (A401, A402)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..catalogue import Control, Licence, Lora
+from ..catalogue import ChoiceError, Control, Licence, Lora
+from ..catalogue.choice import check_model, pick_variant
+from ..catalogue.loaders import AUTOMATIC, loader
 from .findings import Finding, Severity
 from .lint_chain import Chain, Chains, UsedFile
+from .lint_pack import empty_latents, is_encoder_input
 from .lint_sampling import finding, named
 from .prompt import InputRef
 
@@ -21,6 +24,8 @@ EMPTY_LATENTS: dict[str, tuple[int, int]] = {
 
 def part_findings(chains: Chains) -> Iterator[Finding]:
     """What does not fit the model of each chain."""
+    yield from _models(chains)
+    yield from _own_latents(chains)
     for chain in chains:
         if chain.variants:
             yield from _encoders(chains, chain)
@@ -72,6 +77,33 @@ def _sentence(text: str) -> str:
     return text if len(text) <= 160 else text[:159] + "…"
 
 
+def _models(chains: Chains) -> Iterator[Finding]:
+    """Files that a loader of ours refuses, where their headers can be read."""
+    for used in chains.used_files():
+        spec = loader(chains.trace.prompt.nodes[used.ref.node].class_type)
+        if spec is not None and used.ref.input == "model" and used.detection is not None:
+            try:
+                check_model(spec, used.name, used.detection)
+                told = chains.trace.value(InputRef(used.ref.node, "variant"))
+                pick_variant(spec, told if isinstance(told, str) else AUTOMATIC, used.name, used.detection)
+            except ChoiceError as error:
+                message, _, remedy = str(error).partition("; ")
+                yield finding(
+                    chains.trace, "A308", used.ref, message, remedy or f"choose a file that {spec.title} loads"
+                )
+
+
+def _own_latents(chains: Chains) -> Iterator[Finding]:
+    """Empty latents for models that make their own, from a picture or inside a request."""
+    for node_id in empty_latents(chains.trace):
+        variants = chains.settings_variants(node_id)
+        if variants and all(variant.latent is None or variant.latent.node is None for variant in variants):
+            source = variants[0].latent.source if variants[0].latent else None
+            message = f"{named(variants)} takes its latent from {source or 'its own request'}, not from an empty one"
+            remedy = f"wire the latent of {source}, and take this node out" if source else "take this node out"
+            yield finding(chains.trace, "A307", node_id, message, remedy)
+
+
 def _encoders(chains: Chains, chain: Chain) -> Iterator[Finding]:
     trace = chains.trace
     types = {variant.text_encoder for variant in chain.variants}
@@ -91,8 +123,9 @@ def _encoders(chains: Chains, chain: Chain) -> Iterator[Finding]:
             wanted = " or ".join(sorted(t for t in types if t))
             message = f"loads the text encoder as {told!r}, but {named(chain.variants)} needs {wanted!r}"
             yield finding(trace, "A301", ref, message, f"set type to {wanted}")
+        class_type = trace.prompt.nodes[node_id].class_type
         for name in trace.inputs(node_id):
-            used = chains.used_file(InputRef(node_id, name)) if name.startswith("clip_name") else None
+            used = chains.used_file(InputRef(node_id, name)) if is_encoder_input(class_type, name) else None
             if used is not None and _foreign(used, families):
                 message = f"{used.name} is the text encoder of {named(used.variants)}, not of {named(chain.variants)}"
                 yield finding(trace, "A302", used.ref, message, _instead(chain, "text_encoder"))

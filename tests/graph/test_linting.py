@@ -208,6 +208,82 @@ def test_headers_count_more_than_names() -> None:
     assert brief(found(nodes, detect=detect)) == [("A102", "5", None)]
 
 
+def ours(model: str, *, loader: str = "AtelierLoadFlux", variant: str = "automatic", **changes: Any) -> dict[str, Any]:
+    """Text to image with our own loader, latent and sampler."""
+    nodes = {
+        "1": node(loader, model=model, variant=variant, vae="automatic", precision="default"),
+        "4": node("AtelierChangeSettings", settings=["1", 3], steps=0, cfg=0.0, guidance=0.0, sampler="recommended",
+                  scheduler="recommended"),
+        "5": node("AtelierEmptyLatent", settings=["1", 3], aspect_ratio="3:2", megapixels=0.0, batch_size=1),
+        "6": node("CLIPTextEncode", text="a lighthouse", clip=["1", 1]),
+        "7": node("CLIPTextEncode", text="", clip=["1", 1]),
+        "8": node("AtelierSample", model=["1", 0], settings=["4", 0], positive=["6", 0], negative=["7", 0],
+                  latent=["5", 0], seed=1, denoise=1.0),
+        "9": node("VAEDecode", samples=["8", 0], vae=["1", 2]),
+        "10": node("SaveImage", images=["9", 0], filename_prefix="x"),
+    }  # fmt: skip
+    for place, value in changes.items():
+        where, _, name = place.partition("_")
+        nodes[where.removeprefix("n")]["inputs"][name] = value
+    return nodes
+
+
+def headers(**found: Detection) -> Any:
+    """What headers say, by the file name without its ending."""
+    return lambda folder, name: found.get(name.removesuffix(".safetensors")) if folder == "diffusion_models" else None
+
+
+def test_an_automatic_loader_is_known_by_its_file() -> None:
+    """Where the file is not at hand and its name is unknown, nothing is said of it."""
+    schnell = Detection(kind="diffusion_model", families=("flux1",), architecture="flux1", variants=("flux1-schnell",))
+    nodes = ours("my mix.safetensors", n7_text="fog", n4_steps=40)
+    assert brief(found(nodes)) == []
+    assert brief(found(nodes, detect=headers())) == []
+    findings = found(nodes, detect=headers(**{"my mix": schnell}))
+    assert brief(findings) == [("A203", "4", "steps"), ("A201", "7", "text")]
+    assert "FLUX.1 [schnell]" in findings[0].message
+    assert brief(found(ours("flux1-schnell.safetensors", n4_cfg=5.0))) == [("A202", "4", "cfg")]
+    assert brief(found(ours("my mix.safetensors", variant="flux1-dev", n5_megapixels=12.0))) == [("A102", "5", None)]
+
+
+def test_a_loader_is_given_another_model() -> None:
+    sdxl = Detection(kind="diffusion_model", families=("sdxl",), architecture="sdxl")
+    (finding,) = [f for f in found(ours("x.safetensors"), detect=headers(x=sdxl)) if f.rule == "A308"]
+    assert (finding.node_id, finding.input_name, finding.severity) == ("1", "model", Severity.ERROR)
+    assert "of sdxl, but 'Load FLUX.1' loads flux1" in finding.message
+    assert "'Load SDXL' loads it" in finding.remedy
+    kontext = Detection(
+        kind="diffusion_model", families=("flux1",), architecture="flux1", variants=("flux1-dev", "flux1-kontext-dev")
+    )
+    nodes = ours("x.safetensors", variant="flux1-schnell")
+    assert "A308" in {f.rule for f in found(nodes, detect=headers(x=kontext))}
+    assert "A308" not in {f.rule for f in found(nodes)}
+
+
+def test_an_empty_latent_for_a_model_that_makes_its_own() -> None:
+    fill = "flux1-fill-dev.safetensors"
+    (finding,) = [f for f in found(ours(fill, loader="AtelierLoadFluxTools")) if f.rule == "A307"]
+    assert (finding.node_id, finding.severity) == ("5", Severity.ERROR)
+    assert "takes its latent from InpaintModelConditioning" in finding.message
+    assert "A307" not in {f.rule for f in found(ours("flux1-dev.safetensors"))}
+    assert "A307" not in {f.rule for f in found(ours("unknown.safetensors", loader="AtelierLoadFluxTools"))}
+    nodes = ours("unknown.safetensors") | {"2": node("AtelierRecommendedSettings", variant="flux1-canny-dev")}
+    nodes["5"]["inputs"]["settings"] = ["2", 0]
+    assert "A307" in {f.rule for f in found(nodes)}
+
+
+def test_parts_of_our_own_nodes_are_judged_too() -> None:
+    lora = next(lora.file.name for lora in load().family("sdxl").loras)
+    nodes = ours("flux1-dev.safetensors", n1_t5xxl="qwen_2.5_vl_7b_fp8_scaled.safetensors")
+    nodes["1"]["inputs"]["vae"] = "qwen_image_vae.safetensors"
+    nodes["2"] = node("AtelierLoadLora", model=["1", 0], lora=lora, strength_model=1.0, strength_clip=1.0)
+    nodes["8"]["inputs"]["model"] = ["2", 0]
+    parts = [entry for entry in brief(found(nodes)) if entry[0].startswith("A3")]
+    assert parts == [("A302", "1", "t5xxl"), ("A303", "1", "vae"), ("A305", "2", "lora")]
+    names = {f.input_name for f in found(ours("flux1-dev.safetensors")) if f.rule == "A401"}
+    assert names == {"model"}
+
+
 def test_deprecated_classes() -> None:
     nodes = graph("sd-1.5", n20=node("ImageBatch", image1=["9", 0], image2=["9", 0]), n10_images=["20", 0])
     assert brief(found(nodes)) == [("A503", "20", None)]
