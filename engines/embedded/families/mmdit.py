@@ -8,23 +8,22 @@ side, ControlNets may add to the last block too, blocks can be skipped.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..diffusion.weights import State, fill
 from ..problems import NodeProblem
-from .mmdit_layout import Piece, State, block_count, dual_attention, pieces, placed
+from .mmdit_layout import Piece, block_count, dual_attention, pieces, placed
 
 HEAD_SIZE = 64
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "")
-_MARK = "joint_blocks.0.context_block.attn.qkv.weight"
 
 
-def recognised(names: Collection[str]) -> str | None:
-    """The prefix under which the names of such a transformer stand; None where there is none."""
-    return next((prefix for prefix in PREFIXES if prefix + _MARK in names), None)
+def recognised(names: Collection[str]) -> bool:
+    """Whether the names (without prefix) are those of such a transformer."""
+    return "joint_blocks.0.context_block.attn.qkv.weight" in names
 
 
 def configuration(state: State) -> dict[str, Any]:
@@ -84,7 +83,7 @@ class Transformer(nn.Module):
         self.layout: tuple[Piece, ...] = tuple(pieces(config["num_layers"]))
         with torch.device("meta"):
             self.model: Any = SD3Transformer2DModel(**config)
-        filled(self.model, placed(state, self.layout))
+        fill(self.model, placed(state, self.layout), what="the transformer")
 
     def forward(
         self,
@@ -140,23 +139,3 @@ def unpatched(x: torch.Tensor, size: Sequence[int], patch: int) -> torch.Tensor:
     rows, columns = size[0] // patch, size[1] // patch
     x = x.reshape(x.shape[0], rows, columns, patch, patch, -1)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(x.shape[0], -1, rows * patch, columns * patch)
-
-
-def filled(model: nn.Module, tensors: Mapping[str, torch.Tensor], *, what: str = "model") -> None:
-    """Give a module made on the meta device its tensors, as they are.
-
-    Raises:
-        NodeProblem: one is missing, too many, or of another shape.
-    """
-    try:
-        model.load_state_dict(dict(tensors), strict=True, assign=True)
-    except RuntimeError as error:
-        raise NodeProblem(
-            f"the {what}'s file is not whole: {_first(str(error).splitlines())}", remedy="fetch the file again"
-        ) from error
-    model.eval().requires_grad_(False)
-
-
-def _first(lines: Iterable[str]) -> str:
-    """The first line of torch's list that says what is wrong."""
-    return next((line.strip() for line in list(lines)[1:] if line.strip()), "its tensors do not fit")

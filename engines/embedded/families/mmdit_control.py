@@ -14,9 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ..diffusion.weights import State, fill
 from ..problems import NodeProblem
-from .mmdit import HEAD_SIZE, Transformer, fill_up, filled
-from .mmdit_layout import Piece, State, block_count, dual_attention, pieces, placed
+from .mmdit import HEAD_SIZE, Transformer, fill_up
+from .mmdit_layout import Piece, block_count, dual_attention, pieces, placed
 
 LATENT_CHANNELS = 16
 POOLED = 2048  # width of a pooled text of Stable Diffusion 3
@@ -91,7 +92,7 @@ class JointControl(nn.Module):
         self.spread = max(1, width // HEAD_SIZE // count)
         with torch.device("meta"):
             self.model: Any = SD3ControlNetModel(**config)
-        filled(self.model, tensors, what="ControlNet")
+        fill(self.model, tensors, what="the ControlNet")
 
     def forward(
         self,
@@ -169,8 +170,8 @@ class SingleControl(nn.Module):
             name.removeprefix("pos_embed."): found.pop(name) for name in list(found) if name.startswith("pos_embed.")
         }
         if self.two_embedders:
-            filled(self.embed, own, what="ControlNet")
-        filled(self.model, found, what="ControlNet")
+            fill(self.embed, own, what="the ControlNet")
+        fill(self.model, found, what="the ControlNet")
 
     def forward(
         self,

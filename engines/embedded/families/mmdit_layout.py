@@ -8,12 +8,12 @@ placed by it as views, nothing is copied, and LoRA find their targets by it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 
-State = Mapping[str, torch.Tensor]
+from ..diffusion.weights import State
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +120,7 @@ def _swapped(source: str, target: str) -> Iterator[Piece]:
 
 
 def placed(state: State, table: Iterable[Piece]) -> dict[str, torch.Tensor]:
-    """The file's tensors by the model's names, views wherever that is possible; names that no piece has are left out."""
+    """The file's tensors by the model's names, views where that is possible; names that no piece has are left out."""
     found: dict[str, torch.Tensor] = {}
     halves: dict[str, dict[int, torch.Tensor]] = {}
     for piece in table:
