@@ -58,9 +58,7 @@ def predicted(model: Any, **options: Any) -> Any:
 @pytest.mark.parametrize(("layout", "output"), CASES, ids=[f"{name}, {out['glyphs']} glyphs" for name, out in CASES])
 def test_it_predicts_what_comfyui_predicts(layout: str, output: dict[str, Any]) -> None:
     glyphs = fill("glyphs", (2, output["glyphs"], 1472)) if output["glyphs"] else None
-    found = predicted(
-        hunyuan_image.build(state(layout)), glyphs=glyphs, guidance=3.5, end=torch.tensor([0.55, 0.55])
-    )
+    found = predicted(hunyuan_image.build(state(layout)), glyphs=glyphs, guidance=3.5, end=torch.tensor([0.55, 0.55]))
     assert error_of(found, output["values"]) <= 1e-5
 
 

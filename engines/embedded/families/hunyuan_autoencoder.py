@@ -48,7 +48,8 @@ class HunyuanAutoencoder:
 
         if not is_hunyuan_autoencoder(state):
             raise NodeProblem(
-                "the file holds no autoencoder of HunyuanImage", remedy="choose one that does, such as hunyuan_image_2.1_vae"
+                "the file holds no autoencoder of HunyuanImage",
+                remedy="choose one that does, such as hunyuan_image_2.1_vae",
             )
         try:
             config = configuration(state)

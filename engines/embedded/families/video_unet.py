@@ -35,7 +35,9 @@ class VideoUNet(UNet):
 
     def __init__(self, state: State, *, head_size: int = 64) -> None:
         if "input_blocks.1.0.time_mixer.mix_factor" not in state:
-            raise NodeProblem("the file holds no U-Net for video", remedy="choose a checkpoint of Stable Video Diffusion")
+            raise NodeProblem(
+                "the file holds no U-Net for video", remedy="choose a checkpoint of Stable Video Diffusion"
+            )
         super().__init__(state, head_size=head_size)
 
     def _part(self, state: State, prefix: str) -> nn.Module:
@@ -115,5 +117,3 @@ def _through(
         else:
             x = part(x)
     return x
-
-
