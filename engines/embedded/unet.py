@@ -6,61 +6,59 @@ models of the same layout load too. Layout: CompVis ``openaimodel.py``, which ch
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from .diffusion.unet_names import RESNET
 from .problems import NodeProblem
 
+LOG = logging.getLogger(__name__)
 GROUPS = 32
-_RESNET_NAMES = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "conv_shortcut",
-}
 
 State = Mapping[str, torch.Tensor]
+Residuals = Mapping[str, Sequence[torch.Tensor | None]]
 
 
-class UNet(nn.Module):
-    """Predicts from a noisy latent, timesteps and text what was added (or the velocity).
+class UNetParts(nn.Module):
+    """What a U-Net and its ControlNet share: blocks made from tensors, which stay where they are (no copies).
 
     Args:
-        state: the tensors, named as in ``model.diffusion_model`` (``input_blocks.0.0.weight``…).
         heads: attention heads at every level (SD 1.x has 8); or
         head_size: the width of a head, the number follows (SD 2.x and SDXL: 64).
-
-    Raises:
-        NodeProblem: the tensors are those of no such U-Net.
     """
 
-    def __init__(self, state: State, *, heads: int | None = None, head_size: int | None = None) -> None:
+    width: int  # of the first level
+    time_embed: nn.Module
+    label_embed: nn.Module | None
+
+    def __init__(self, *, heads: int | None = None, head_size: int | None = None) -> None:
         super().__init__()
-        if "input_blocks.0.0.weight" not in state or "out.2.weight" not in state:
-            raise NodeProblem("the file holds no U-Net of Stable Diffusion", remedy="choose a checkpoint that does")
-        self.width = state["input_blocks.0.0.weight"].shape[0]
         self._head_options = (heads, head_size)
-        self.time_embed = _mlp(state, "time_embed")
-        self.label_embed = _mlp(state, "label_emb.0") if "label_emb.0.0.weight" in state else None
-        self.down = self._blocks(state, "input_blocks")
-        self.middle = nn.ModuleList(self._parts(state, "middle_block"))
-        self.up = self._blocks(state, "output_blocks")
-        self.norm = nn.GroupNorm(GROUPS, state["out.0.weight"].shape[0])
-        self.out = _conv(state["out.2.weight"])
-        _load(self.norm, state, "out.0")
-        _load(self.out, state, "out.2")
 
-    def _blocks(self, state: State, name: str) -> nn.ModuleList:
+    def told(self, x: torch.Tensor, timesteps: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
+        """What residual blocks are told of timesteps [batch] and `label` [batch, width]: [batch, width]."""
+        from diffusers.models.embeddings import get_timestep_embedding
+
+        steps = get_timestep_embedding(timesteps, self.width, flip_sin_to_cos=True, downscale_freq_shift=0)
+        told: torch.Tensor = self.time_embed(steps.to(x.dtype))
+        if self.label_embed is not None:
+            if label is None:
+                raise NodeProblem("this model needs a pooled text", remedy="wire a text encoder of SDXL")
+            told = told + self.label_embed(label.to(x.dtype))
+        return told
+
+    def blocks(self, state: State, name: str) -> nn.ModuleList:
+        """The blocks ``name.0``, ``name.1``…"""
         count = 1 + max(int(key.split(".")[1]) for key in state if key.startswith(f"{name}."))
-        return nn.ModuleList(nn.ModuleList(self._parts(state, f"{name}.{index}")) for index in range(count))
+        return nn.ModuleList(nn.ModuleList(self.parts(state, f"{name}.{index}")) for index in range(count))
 
-    def _parts(self, state: State, prefix: str) -> list[nn.Module]:
+    def parts(self, state: State, prefix: str) -> list[nn.Module]:
+        """What is in one block, in order."""
         inside = re.compile(re.escape(prefix) + r"\.(\d+)\.")
         numbers = sorted({int(found[1]) for key in state if (found := inside.match(key))})
         return [self._part(state, f"{prefix}.{number}") for number in numbers]
@@ -73,26 +71,28 @@ class UNet(nn.Module):
         part: nn.Module
         if f"{prefix}.in_layers.2.weight" in state:
             out_channels, in_channels = state[f"{prefix}.in_layers.2.weight"].shape[:2]
-            part = ResnetBlock2D(
-                in_channels=in_channels,
-                out_channels=out_channels,
-                temb_channels=state[f"{prefix}.emb_layers.1.weight"].shape[1],
-                groups=GROUPS,
-                eps=1e-5,
-            )
-            _load(part, state, prefix, _RESNET_NAMES)
+            with torch.device("meta"):
+                part = ResnetBlock2D(
+                    in_channels=in_channels,
+                    out_channels=out_channels,
+                    temb_channels=state[f"{prefix}.emb_layers.1.weight"].shape[1],
+                    groups=GROUPS,
+                    eps=1e-5,
+                )
+            load(part, state, prefix, RESNET)
         elif f"{prefix}.transformer_blocks.0.norm1.weight" in state:
             part = self._transformer(state, prefix)
         elif f"{prefix}.op.weight" in state:
             channels = state[f"{prefix}.op.weight"].shape[0]
-            part = Downsample2D(channels, use_conv=True, padding=1, name="op")
-            _load(part, state, prefix, {"op": "conv"})
+            with torch.device("meta"):
+                part = Downsample2D(channels, use_conv=True, padding=1, name="op")
+            load(part, state, prefix, {"op": "conv"})
         elif f"{prefix}.conv.weight" in state:
-            part = Upsample2D(state[f"{prefix}.conv.weight"].shape[0], use_conv=True)
-            _load(part, state, prefix)
+            with torch.device("meta"):
+                part = Upsample2D(state[f"{prefix}.conv.weight"].shape[0], use_conv=True)
+            load(part, state, prefix)
         elif f"{prefix}.weight" in state:
-            part = _conv(state[f"{prefix}.weight"])
-            _load(part, state, prefix)
+            part = conv(state, prefix)
         else:
             raise NodeProblem(f"the U-Net has an unknown part {prefix!r}", remedy="run it on a ComfyUI")
         return part
@@ -103,21 +103,54 @@ class UNet(nn.Module):
         inner, channels = state[f"{prefix}.proj_in.weight"].shape[:2]
         heads, size = self._head_options
         blocks = re.compile(re.escape(prefix) + r"\.transformer_blocks\.(\d+)\.")
-        part = Transformer2DModel(
-            num_attention_heads=heads or inner // (size or 64),
-            attention_head_dim=inner // heads if heads else size or 64,
-            in_channels=channels,
-            num_layers=1 + max(int(found[1]) for key in state if (found := blocks.match(key))),
-            cross_attention_dim=state[f"{prefix}.transformer_blocks.0.attn2.to_k.weight"].shape[1],
-            use_linear_projection=state[f"{prefix}.proj_in.weight"].ndim == 2,
-            norm_num_groups=GROUPS,
-        )
-        _load(part, state, prefix)
+        with torch.device("meta"):
+            part = Transformer2DModel(
+                num_attention_heads=heads or inner // (size or 64),
+                attention_head_dim=inner // heads if heads else size or 64,
+                in_channels=channels,
+                num_layers=1 + max(int(found[1]) for key in state if (found := blocks.match(key))),
+                cross_attention_dim=state[f"{prefix}.transformer_blocks.0.attn2.to_k.weight"].shape[1],
+                use_linear_projection=state[f"{prefix}.proj_in.weight"].ndim == 2,
+                norm_num_groups=GROUPS,
+            )
+        load(part, state, prefix)
         module: nn.Module = part
         return module
 
+
+class UNet(UNetParts):
+    """Predicts from a noisy latent, timesteps and text what was added (or the velocity).
+
+    Args:
+        state: the tensors, named as in ``model.diffusion_model`` (``input_blocks.0.0.weight``…).
+        heads, head_size: see `UNetParts`.
+
+    Raises:
+        NodeProblem: the tensors are those of no such U-Net.
+    """
+
+    def __init__(self, state: State, *, heads: int | None = None, head_size: int | None = None) -> None:
+        super().__init__(heads=heads, head_size=head_size)
+        if "input_blocks.0.0.weight" not in state or "out.2.weight" not in state:
+            raise NodeProblem("the file holds no U-Net of Stable Diffusion", remedy="choose a checkpoint that does")
+        self.width = state["input_blocks.0.0.weight"].shape[0]
+        self.time_embed = mlp(state, "time_embed")
+        self.label_embed = mlp(state, "label_emb.0") if "label_emb.0.0.weight" in state else None
+        self.down = self.blocks(state, "input_blocks")
+        self.middle = nn.ModuleList(self.parts(state, "middle_block"))
+        self.up = self.blocks(state, "output_blocks")
+        with torch.device("meta"):
+            self.norm = nn.GroupNorm(GROUPS, state["out.0.weight"].shape[0])
+        load(self.norm, state, "out.0")
+        self.out = conv(state, "out.2")
+
     def forward(
-        self, x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor, label: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        context: torch.Tensor,
+        label: torch.Tensor | None = None,
+        control: Residuals | None = None,
     ) -> torch.Tensor:
         """The prediction.
 
@@ -126,27 +159,36 @@ class UNet(nn.Module):
             timesteps: [batch].
             context: text [batch, tokens, width].
             label: what SDXL is told besides (pooled text and sizes) [batch, width].
+            control: what ControlNets add: "input" and "middle" after the blocks, "output" to what the way up is joined
+                with. Each list is taken from its end.
         """
-        from diffusers.models.embeddings import get_timestep_embedding
-
-        steps = get_timestep_embedding(timesteps, self.width, flip_sin_to_cos=True, downscale_freq_shift=0)
-        told = self.time_embed(steps.to(x.dtype))
-        if self.label_embed is not None:
-            if label is None:
-                raise NodeProblem("this model needs a pooled text", remedy="wire a text encoder of SDXL")
-            told = told + self.label_embed(label.to(x.dtype))
+        told = self.told(x, timesteps, label)
+        added = {place: list(tensors) for place, tensors in (control or {}).items()}
         kept: list[torch.Tensor] = []
         for block in self.down:
-            x = _through(block, x, told, context)
+            x = _with(through(block, x, told, context), added.get("input"))
             kept.append(x)
-        x = _through(self.middle, x, told, context)
+        x = _with(through(self.middle, x, told, context), added.get("middle"))
         for block in self.up:
-            x = torch.cat([x, kept.pop()], dim=1)
-            x = _through(block, x, told, context, size=kept[-1].shape[-2:] if kept else None)
+            x = torch.cat([x, _with(kept.pop(), added.get("output"))], dim=1)
+            x = through(block, x, told, context, size=kept[-1].shape[-2:] if kept else None)
         return self.out(torch.nn.functional.silu(self.norm(x)))  # type: ignore[no-any-return] # a module's call is Any
 
 
-def _through(parts: Any, x: torch.Tensor, told: torch.Tensor, context: torch.Tensor, size: Any = None) -> torch.Tensor:
+def _with(x: torch.Tensor, added: list[torch.Tensor | None] | None) -> torch.Tensor:
+    """`x` with the last of what is to be added; what does not fit is logged and left out, as in ComfyUI."""
+    tensor = added.pop() if added else None
+    if tensor is None:
+        return x
+    try:
+        return x + tensor
+    except RuntimeError:
+        LOG.warning("a ControlNet's output %s does not fit %s: it is made for another model", tensor.shape, x.shape)
+        return x
+
+
+def through(parts: Any, x: torch.Tensor, told: torch.Tensor, context: torch.Tensor, size: Any = None) -> torch.Tensor:
+    """`x` after the parts of a block; `size` is what the way up is joined with next."""
     for part in parts:
         kind = type(part).__name__
         if kind == "ResnetBlock2D":
@@ -160,22 +202,29 @@ def _through(parts: Any, x: torch.Tensor, told: torch.Tensor, context: torch.Ten
     return x
 
 
-def _conv(weight: torch.Tensor) -> nn.Conv2d:
+def conv(state: State, prefix: str, *, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size (at stride 1), its tensors below `prefix`."""
+    weight = state[f"{prefix}.weight"]
     size = weight.shape[-1]
-    return nn.Conv2d(weight.shape[1], weight.shape[0], size, padding=size // 2)
-
-
-def _mlp(state: State, prefix: str) -> nn.Sequential:
-    first, last = state[f"{prefix}.0.weight"], state[f"{prefix}.2.weight"]
-    module = nn.Sequential(
-        nn.Linear(first.shape[1], first.shape[0]), nn.SiLU(), nn.Linear(last.shape[1], last.shape[0])
-    )
-    _load(module, state, prefix)
+    with torch.device("meta"):
+        module = nn.Conv2d(weight.shape[1], weight.shape[0], size, padding=size // 2, stride=stride)
+    load(module, state, prefix)
     return module
 
 
-def _load(module: nn.Module, state: State, prefix: str, names: Mapping[str, str] | None = None) -> None:
-    """Fill `module` from the tensors below `prefix`, whose parts are called `names` there."""
+def mlp(state: State, prefix: str) -> nn.Sequential:
+    """Two layers with SiLU between them, ``prefix.0`` and ``prefix.2``."""
+    first, last = state[f"{prefix}.0.weight"], state[f"{prefix}.2.weight"]
+    with torch.device("meta"):
+        module = nn.Sequential(
+            nn.Linear(first.shape[1], first.shape[0]), nn.SiLU(), nn.Linear(last.shape[1], last.shape[0])
+        )
+    load(module, state, prefix)
+    return module
+
+
+def load(module: nn.Module, state: State, prefix: str, names: Mapping[str, str] | None = None) -> None:
+    """Assign a module the tensors below `prefix`, whose parts are called `names` there. Raises `NodeProblem`."""
     own: dict[str, torch.Tensor] = {}
     for key, tensor in state.items():
         if not key.startswith(f"{prefix}."):
@@ -184,6 +233,7 @@ def _load(module: nn.Module, state: State, prefix: str, names: Mapping[str, str]
         path = (names or {}).get(path, path)
         own[f"{path}.{kind}" if path else kind] = tensor
     try:
-        module.load_state_dict(own)
+        module.load_state_dict(own, assign=True)
     except RuntimeError as error:
         raise NodeProblem(f"the U-Net's part {prefix!r} is not whole", remedy="fetch the file again") from error
+    module.requires_grad_(False)

@@ -114,7 +114,11 @@ def test_pefts_names_of_a_unet_are_known_too() -> None:
 def test_a_kronecker_product_with_a_core() -> None:
     """0.33.0 fails at it (``torch.kron`` of a turned tensor), so it is held to the formula."""
     change = Kronecker(
-        whole1=fill("w1", (2, 2)), a2=fill("a2", (2, 3)), b2=fill("b2", (2, 5)), core2=fill("t2", (2, 2, 3, 3)), alpha=4.0
+        whole1=fill("w1", (2, 2)),
+        a2=fill("a2", (2, 3)),
+        b2=fill("b2", (2, 5)),
+        core2=fill("t2", (2, 2, 3, 3)),
+        alpha=4.0,
     )
     weight = torch.zeros(6, 10, 3, 3)
     inner = torch.einsum("ijkl,jr,ip->prkl", fill("t2", (2, 2, 3, 3)), fill("b2", (2, 5)), fill("a2", (2, 3)))
@@ -131,7 +135,8 @@ def test_one_part_of_a_joined_weight() -> None:
     (patch,) = lora.weight_patches({place: change}, {"qkv.weight"}, 2.0)
     weight = fill("qkv", (12, 6))
     found = patch.apply(weight)
-    assert torch.equal(found[:4], weight[:4]) and torch.equal(found[8:], weight[8:])
+    assert torch.equal(found[:4], weight[:4])
+    assert torch.equal(found[8:], weight[8:])
     assert torch.allclose(found[4:8], weight[4:8] + 2.0 * fill("u", (4, 2)) @ fill("d", (2, 6)))
 
 

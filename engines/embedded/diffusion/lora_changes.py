@@ -112,7 +112,9 @@ class Kronecker:
         if second.ndim == 4:
             first = first.unsqueeze(2).unsqueeze(2)
         scale = self.alpha / rank if self.alpha is not None and rank is not None else 1.0
-        return _added(weight, torch.kron(first, second.contiguous()).reshape(weight.shape), scale, strength, self.magnitude)
+        return _added(
+            weight, torch.kron(first, second.contiguous()).reshape(weight.shape), scale, strength, self.magnitude
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

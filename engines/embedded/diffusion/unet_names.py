@@ -1,6 +1,6 @@
 """Two names for every part of a U-Net: CompVis' (which checkpoints and ComfyUI keep) and diffusers'.
 
-Both follow from how many blocks there are and where attention and resampling sit, which is read from the tensors' names.
+Both follow from how many blocks there are and where attention and resampling sit: that is read from the names.
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..diffusion.unet_names import RESNET
 from ..problems import NodeProblem
-from ..unet import _RESNET_NAMES, State, UNet, _load
+from ..unet import State, UNet, load
 
 _RES_NAMES = {
-    **{name: f"spatial_res_block.{own}" for name, own in _RESNET_NAMES.items()},
-    **{f"time_stack.{name}": f"temporal_res_block.{own}" for name, own in _RESNET_NAMES.items()},
+    **{name: f"spatial_res_block.{own}" for name, own in RESNET.items()},
+    **{f"time_stack.{name}": f"temporal_res_block.{own}" for name, own in RESNET.items()},
 }
 _POSITION_NAMES = {"time_pos_embed.0": "time_pos_embed.linear_1", "time_pos_embed.2": "time_pos_embed.linear_2"}
 
@@ -52,7 +53,7 @@ class VideoUNet(UNet):
             temb_channels=state[f"{prefix}.emb_layers.1.weight"].shape[1],
             eps=1e-5,
         )
-        _load(part, state, prefix, _RES_NAMES)
+        load(part, state, prefix, _RES_NAMES)
         return part
 
     def _transformer(self, state: State, prefix: str) -> nn.Module:
@@ -70,7 +71,7 @@ class VideoUNet(UNet):
             cross_attention_dim=state[f"{prefix}.transformer_blocks.0.attn2.to_k.weight"].shape[1],
         )
         names = {f"time_stack.{name}": f"temporal_transformer_blocks.{name}" for name in temporal}
-        _load(part, state, prefix, {**names, **_POSITION_NAMES})
+        load(part, state, prefix, {**names, **_POSITION_NAMES})
         return part
 
     def forward_frames(

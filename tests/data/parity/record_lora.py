@@ -108,9 +108,7 @@ FILES: dict[str, Spec] = {
         **pair(f"unet.{D}.processor.to_q", 32, 32, "_lora.up.weight", "_lora.down.weight"),
         **pair(f"{D}.processor.to_out", 32, 32, "_lora.up.weight", "_lora.down.weight"),
         **pair(f"unet.{D}.processor.to_v", 32, 32, ".lora.up.weight", ".lora.down.weight"),
-        **pair(
-            f"text_encoder.{TE}", 24, 24, ".lora_linear_layer.up.weight", ".lora_linear_layer.down.weight"
-        ),
+        **pair(f"text_encoder.{TE}", 24, 24, ".lora_linear_layer.up.weight", ".lora_linear_layer.down.weight"),
         **pair(f"text_encoder_2.{TE}", 24, 24, ".lora_linear_layer.up.weight", ".lora_linear_layer.down.weight"),
     },
     "ComfyUI's": {
@@ -122,9 +120,7 @@ FILES: dict[str, Spec] = {
     },
     "LoCon": {
         **named(CONV, lora_up__weight=[32, 4, 1, 1], lora_down__weight=[4, 32, 3, 3], alpha=1.0),
-        **named(
-            UP, lora_up__weight=[64, 4, 1, 1], lora_down__weight=[4, 64, 1, 1], lora_mid__weight=[4, 4, 3, 3]
-        ),
+        **named(UP, lora_up__weight=[64, 4, 1, 1], lora_down__weight=[4, 64, 1, 1], lora_mid__weight=[4, 4, 3, 3]),
     },
     "LoHa": {
         **named(Q, hada_w1_a=[32, 4], hada_w1_b=[4, 32], hada_w2_a=[32, 4], hada_w2_b=[4, 32], alpha=2.0),
