@@ -21,9 +21,12 @@ try:
 except (ImportError, RuntimeError) as error:  # it is not there, or what it loads does not fit together
     pytest.skip(f"models need diffusers: {error}".splitlines()[0], allow_module_level=True)
 
-from comfy_atelier.engines.embedded.families.video_autoencoder import VideoAutoencoder  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.diffusion.prediction import Velocity  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.diffusion.weights import Weights  # noqa: E402
+from comfy_atelier.engines.embedded.families.video_autoencoder import video_coder  # noqa: E402 # needs torch
 from comfy_atelier.engines.embedded.families.video_unet import VideoUNet  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
+from comfy_atelier.engines.embedded.sigmas import Continuous  # noqa: E402
 
 RECORD = Path(__file__).parents[1] / "data" / "parity" / "svd.json.xz"
 RECORDED: dict[str, Any] = json.loads(lzma.decompress(RECORD.read_bytes()))
@@ -78,31 +81,43 @@ def test_each_tensor_of_the_unet_is_used() -> None:
     assert sum(p.numel() for p in model.parameters()) == sum(tensor.numel() for tensor in weights.values())
 
 
+def autoencoder_of(weights: dict[str, Any]) -> tuple[Any, Any]:
+    coder = video_coder(Weights(weights))
+    assert coder is not None
+    return coder, coder.build(weights)
+
+
+def autoencoder() -> tuple[Any, Any]:
+    return autoencoder_of(state("autoencoder"))
+
+
 def test_it_encodes_as_comfyui_does() -> None:
-    pixels = fill("pixels", (2, 3, 8, 12))
+    coder, module = autoencoder()
     with torch.no_grad():
-        found = VideoAutoencoder(state("autoencoder")).encode((pixels.movedim(1, -1) + 1) / 2)
+        found = coder.encode(module, (fill("pixels", (2, 3, 8, 12)).movedim(1, -1) + 1) / 2)
     assert error_of(found, RECORDED["autoencoder"]["latent"]) <= 1e-5
 
 
 def test_it_decodes_as_comfyui_does() -> None:
+    coder, module = autoencoder()
     with torch.no_grad():
-        found = VideoAutoencoder(state("autoencoder")).decode(fill("latent", (3, 4, 4, 5)))
+        found = coder.decode(module, fill("latent", (3, 4, 4, 5)))
     raw = torch.tensor(RECORDED["autoencoder"]["pixels"]).reshape(3, 3, 8, 10)
-    assert (found - ((raw + 1) / 2).clamp(0, 1).movedim(1, -1)).abs().max() <= 1e-5
+    assert (found - ((raw + 1) / 2).movedim(1, -1)).abs().max() <= 1e-5 * raw.abs().max()
+    assert (coder.channels, coder.factor) == (4, 2)
 
 
 def test_each_tensor_of_the_autoencoder_is_used() -> None:
-    weights = state("autoencoder")
-    model = VideoAutoencoder(weights).model
-    assert sum(p.numel() for p in model.parameters()) == sum(tensor.numel() for tensor in weights.values())
+    _, module = autoencoder()
+    assert sum(p.numel() for p in module.parameters()) == sum(
+        tensor.numel() for tensor in state("autoencoder").values()
+    )
 
 
 def test_a_model_for_pictures_is_refused() -> None:
     with pytest.raises(NodeProblem, match="no U-Net for video"):
         VideoUNet({"input_blocks.0.0.weight": torch.zeros(4, 4, 3, 3), "out.2.weight": torch.zeros(4, 4, 3, 3)})
-    with pytest.raises(NodeProblem, match="no autoencoder for video"):
-        VideoAutoencoder({"decoder.conv_in.weight": torch.zeros(4, 4, 3, 3)})
+    assert video_coder(Weights({"decoder.conv_in.weight": torch.zeros(4, 4, 3, 3)})) is None
 
 
 def test_missing_tensors_are_named() -> None:
@@ -112,5 +127,19 @@ def test_missing_tensors_are_named() -> None:
         VideoUNet(weights, head_size=16)
     weights = state("autoencoder")
     del weights["decoder.up.1.block.0.time_stack.out_layers.3.bias"]
-    with pytest.raises(NodeProblem, match="not whole"):
-        VideoAutoencoder(weights)
+    with pytest.raises(NodeProblem, match=r"temporal_res_block\.conv2\.bias' is missing"):
+        autoencoder_of(weights)
+
+
+def test_its_noise_levels_are_comfyuis() -> None:
+    recorded, levels, velocity = RECORDED["levels"], Continuous(highest=700.0), Velocity()
+    sigma = torch.tensor([0.5, 80.0])
+    x, out = fill("x", (2, 1, 2, 2)), fill("out", (2, 1, 2, 2))
+    assert levels.sigmas[::111].tolist() == pytest.approx(recorded["sigmas"], rel=1e-6)
+    assert levels.timestep(sigma).tolist() == pytest.approx(recorded["timesteps"], rel=1e-6)
+    assert levels.sigma(levels.timestep(sigma)).tolist() == pytest.approx(recorded["back"], rel=1e-6)
+    assert [levels.at_percent(percent) for percent, _ in recorded["percents"]] == pytest.approx(
+        [level for _, level in recorded["percents"]], rel=1e-6
+    )
+    assert velocity.entering(sigma, x).flatten().tolist() == pytest.approx(recorded["input"], rel=1e-6)
+    assert velocity.denoised(sigma, out, x).flatten().tolist() == pytest.approx(recorded["denoised"], rel=1e-5)

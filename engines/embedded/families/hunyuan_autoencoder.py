@@ -7,83 +7,68 @@ and of ComfyUI 0.33.0 (``comfy/ldm/hunyuan_video/vae.py``).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..problems import NodeProblem
-
-State = Mapping[str, torch.Tensor]
+from ..diffusion.values import Coder
+from ..diffusion.weights import State, Weights, fill
 
 _ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "proj"}
 
 
-def is_hunyuan_autoencoder(state: State) -> bool:
-    """Whether these tensors, named without a prefix, are those of this autoencoder (pixels are shuffled, not pooled)."""
-    first, last = state.get("encoder.conv_out.weight"), state.get("decoder.conv_in.weight")
-    return (
-        first is not None
-        and last is not None
-        and last.ndim == 4
-        and "encoder.down.0.downsample.conv.weight" in state
-        and "decoder.up.0.upsample.conv.weight" in state  # others number their levels the other way round
-    )
+class HunyuanCoder(Coder):
+    """Pictures into latents of 64 channels, and back.
 
-
-class HunyuanAutoencoder:
-    """Encodes and decodes; the same calls as `Autoencoder`.
-
-    Attributes:
+    Args:
         channels: of a latent.
         factor: pixels of a side for one of the latent.
-        model: diffusers'.
-
-    Raises:
-        NodeProblem: the tensors are those of no such autoencoder.
+        source: the file's name, for messages.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, *, channels: int, factor: int, source: str = "") -> None:
+        self.channels = channels
+        self.factor = factor
+        self._source = source
+
+    def build(self, state: State) -> Any:
+        """diffusers' module. Raises `NodeProblem` where tensors are missing or of other shapes."""
         from diffusers.models.autoencoders.autoencoder_kl_hunyuanimage import AutoencoderKLHunyuanImage
 
-        if not is_hunyuan_autoencoder(state):
-            raise NodeProblem(
-                "the file holds no autoencoder of HunyuanImage",
-                remedy="choose one that does, such as hunyuan_image_2.1_vae",
-            )
-        try:
-            config = configuration(state)
-            with torch.device("meta"):
-                self.model: Any = AutoencoderKLHunyuanImage(**config)
-            self.model.load_state_dict(renamed(state, layers=config["layers_per_block"]), assign=True)
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise NodeProblem("the autoencoder's file is not whole", remedy="fetch the file again") from error
-        self.model.eval()
-        self.channels: int = config["latent_channels"]
-        self.factor: int = config["spatial_compression_ratio"]
+        config = configuration(state)
+        with torch.device("meta"):
+            module = AutoencoderKLHunyuanImage(**config)
+        named = renamed(state, layers=config["layers_per_block"])
+        fill(module, named, what="HunyuanImage's autoencoder", source=self._source)
+        return module
 
-    def encode(self, image: torch.Tensor) -> torch.Tensor:
-        """A latent [batch, channels, rows, columns] of an image [batch, height, width, 3] in 0..1."""
-        rows, columns = (side // self.factor * self.factor for side in image.shape[1:3])
-        if not rows or not columns:
-            raise NodeProblem(
-                f"an image of {image.shape[2]} x {image.shape[1]} is too small to encode",
-                remedy=f"use at least {self.factor} pixels a side",
-            )
-        top, left = (image.shape[1] % self.factor) // 2, (image.shape[2] % self.factor) // 2
-        pixels = image[:, top : top + rows, left : left + columns, :3].movedim(-1, 1) * 2.0 - 1.0
-        moments: torch.Tensor = self.model.encoder(pixels)
+    def encode(self, module: Any, pixels: torch.Tensor) -> torch.Tensor:
+        """See `Coder.encode`: the mean."""
+        moments: torch.Tensor = module.encoder(pixels.movedim(-1, 1) * 2.0 - 1.0)
         return moments.chunk(2, dim=1)[0]
 
-    def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """The image [batch, height, width, 3] in 0..1 of a latent [batch, channels, rows, columns]."""
-        if latent.shape[1] != self.channels:
-            raise NodeProblem(
-                f"the latent has {latent.shape[1]} channels, the autoencoder takes {self.channels}",
-                remedy="use the VAE that belongs to the model",
-            )
-        pixels: torch.Tensor = self.model.decoder(latent)
-        return ((pixels + 1.0) / 2.0).clamp(0.0, 1.0).movedim(1, -1)
+    def decode(self, module: Any, latent: torch.Tensor) -> torch.Tensor:
+        """See `Coder.decode`."""
+        pixels: torch.Tensor = module.decoder(latent)
+        return ((pixels + 1.0) / 2.0).movedim(1, -1)
+
+    def activation_bytes(self, shape: Sequence[int], item: int) -> int:
+        """See `Coder.activation_bytes`; ComfyUI 0.33.0 reckons the same (``comfy/sd.py``)."""
+        return 700 * shape[0] * shape[2] * shape[3] * self.factor**2 * item
+
+
+def hunyuan_coder(weights: Weights) -> HunyuanCoder | None:
+    """The autoencoder in these tensors, named without prefix; None where it is another one.
+
+    It shuffles pixels where others pool them, and numbers the decoder's levels from the latent on.
+    """
+    names = ("encoder.conv_out.weight", "encoder.down.0.downsample.conv.weight", "decoder.up.0.upsample.conv.weight")
+    first = "decoder.conv_in.weight"
+    if not all(name in weights for name in (*names, first)) or len(weights.shape(first)) != 4:
+        return None
+    shrinks = sum(name.startswith("encoder.down.") and name.endswith(".downsample.conv.weight") for name in weights)
+    return HunyuanCoder(channels=weights.shape(first)[1], factor=2**shrinks, source=weights.source)
 
 
 def configuration(state: State) -> dict[str, Any]:

@@ -1,20 +1,17 @@
 """HunyuanImage 2.1's transformer, built from a file's tensors with diffusers' `HunyuanImageTransformer2DModel`.
 
 Widths and depths are read from shapes. Layout: Tencent's names and those that ComfyUI 0.33.0 keeps
-(``comfy/ldm/hunyuan_video/model.py``); both load. The distilled model knows the step's end too (mean flow) and guidance.
+(``comfy/ldm/hunyuan_video/model.py``); both load. The distilled model is told guidance and the step's end (mean flow).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from ..problems import NodeProblem
-
-State = Mapping[str, torch.Tensor]
+from ..diffusion.weights import State, Weights, fill
 
 HEAD_SIZE = 128
 ROPE_BASE = 256.0
@@ -91,14 +88,13 @@ _SPLIT = {  # one matrix in the file: several here
 }
 
 
-def is_hunyuan_image(state: State) -> bool:
+def is_hunyuan_image(weights: Weights) -> bool:
     """Whether the tensors are those of this transformer: a token refiner for text, flat patches, no pooled text."""
-    patches = state.get("img_in.proj.weight")
     return (
-        patches is not None
-        and patches.ndim == 4
-        and "txt_in.individual_token_refiner.blocks.0.norm1.weight" in state
-        and not any(name.startswith("vector_in.") for name in state)
+        "txt_in.individual_token_refiner.blocks.0.norm1.weight" in weights
+        and "img_in.proj.weight" in weights
+        and len(weights.shape("img_in.proj.weight")) == 4
+        and not any(name.startswith("vector_in.") for name in weights)
     )
 
 
@@ -185,30 +181,23 @@ def _count(state: State, prefix: str) -> int:
     return 1 + max(numbers, default=-1)
 
 
-def build(state: State) -> Any:
+def build(state: State, *, source: str = "") -> Any:
     """The transformer with these tensors, in their dtype; nothing is copied but the last layer's modulation.
 
     Raises:
-        NodeProblem: the tensors are those of no such transformer.
+        NodeProblem: tensors are missing or of other shapes.
     """
     from diffusers.models.transformers.transformer_hunyuanimage import HunyuanImageTransformer2DModel
 
     state = with_comfyui_names(state)
-    if not is_hunyuan_image(state):
-        raise NodeProblem(
-            "the file holds no transformer of HunyuanImage", remedy="choose one that does, such as hunyuanimage2.1"
-        )
-    try:
-        with torch.device("meta"):
-            model: Any = HunyuanImageTransformer2DModel(**configuration(state))
-        model.load_state_dict(renamed(state), assign=True)
-    except (RuntimeError, KeyError, ZeroDivisionError) as error:
-        raise NodeProblem("the transformer's file is not whole", remedy="fetch the file again") from error
+    with torch.device("meta"):
+        model: Any = HunyuanImageTransformer2DModel(**configuration(state))
+    fill(model, renamed(state), what="HunyuanImage's transformer", source=source)
     for part in model.modules():
         if type(part).__name__ == "RMSNorm":
             part.eps = torch.finfo(torch.float32).eps  # as torch's own, which ComfyUI uses
     _forget_masks(model)
-    return model.eval()
+    return model
 
 
 def _forget_masks(model: Any) -> None:

@@ -7,94 +7,77 @@ The parts are diffusers' `Encoder` and `TemporalDecoder`; names are those of Sta
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from ..problems import NodeProblem
-
-State = Mapping[str, torch.Tensor]
+from ..diffusion.values import Coder
+from ..diffusion.weights import State, Weights, fill
 
 LAYERS = 2  # residual blocks a level in the encoder; the decoder has one more
 _ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 _TEMPORAL = {"in_layers.0": "norm1", "in_layers.2": "conv1", "out_layers.0": "norm2", "out_layers.3": "conv2"}
 
 
-def is_video_autoencoder(state: State) -> bool:
-    """Whether these tensors, named as in ``first_stage_model``, have a decoder that looks along the frames."""
-    return "decoder.mid.block_1.mix_factor" in state
-
-
-class VideoAutoencoder:
-    """Encodes pictures and decodes videos; the same calls as `Autoencoder`.
+class VideoCoder(Coder):
+    """Pictures one by one into latents; the latents of a batch, which are one video, into frames together.
 
     Args:
-        state: the tensors, named as in ``first_stage_model`` (``decoder.mid.block_1.mix_factor``…).
-
-    Attributes:
         channels: of a latent.
-        factor: pixels of a side for one of the latent.
-        model: both halves, as one module.
-
-    Raises:
-        NodeProblem: the tensors are those of no such autoencoder.
+        levels: of width in either half.
+        source: the file's name, for messages.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, *, channels: int, levels: int, source: str = "") -> None:
+        self.channels = channels
+        self.factor = 2 ** (levels - 1)
+        self._levels = levels
+        self._source = source
+
+    def build(self, state: State) -> Any:
+        """Both halves as one module. Raises `NodeProblem` where tensors are missing or of other shapes."""
         from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import TemporalDecoder
         from diffusers.models.autoencoders.vae import Encoder
 
-        if not is_video_autoencoder(state):
-            raise NodeProblem("the file holds no autoencoder for video", remedy="choose one of Stable Video Diffusion")
-        numbers = [int(found[1]) for name in state if (found := re.match(r"encoder\.down\.(\d+)\.", name))]
-        levels = 1 + max(numbers, default=-1)
-        try:
-            widths = tuple(state[f"encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in range(levels))
-            self.channels: int = state["decoder.conv_in.weight"].shape[1]
-            self.factor = 2 ** (levels - 1)
+        widths = tuple(  # `fill` names what is missing
+            state.get(f"encoder.down.{level}.block.0.conv1.weight", state["decoder.conv_in.weight"]).shape[0]
+            for level in range(self._levels)
+        )
+        with torch.device("meta"):
             encoder = Encoder(
-                in_channels=state["encoder.conv_in.weight"].shape[1],
+                in_channels=3,
                 out_channels=self.channels,
-                down_block_types=("DownEncoderBlock2D",) * levels,
+                down_block_types=("DownEncoderBlock2D",) * self._levels,
                 block_out_channels=widths,
                 layers_per_block=LAYERS,
             )
             decoder = TemporalDecoder(
-                in_channels=self.channels,
-                out_channels=state["decoder.conv_out.weight"].shape[0],
-                block_out_channels=widths,
-                layers_per_block=LAYERS,
+                in_channels=self.channels, out_channels=3, block_out_channels=widths, layers_per_block=LAYERS
             )
-            self.model: Any = torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder}).eval()
-            self.model.load_state_dict(renamed(state, levels))
-        except (RuntimeError, KeyError) as error:
-            raise NodeProblem("the autoencoder's file is not whole", remedy="fetch the file again") from error
+        module = torch.nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+        fill(module, renamed(state, self._levels), what="the autoencoder for video", source=self._source)
+        return module
 
-    def encode(self, image: torch.Tensor) -> torch.Tensor:
-        """A latent [batch, channels, rows, columns] of an image [batch, height, width, 3] in 0..1."""
-        rows, columns = (side // self.factor * self.factor for side in image.shape[1:3])
-        if not rows or not columns:
-            raise NodeProblem(
-                f"an image of {image.shape[2]} x {image.shape[1]} is too small to encode",
-                remedy=f"use at least {self.factor} pixels a side",
-            )
-        top, left = (image.shape[1] % self.factor) // 2, (image.shape[2] % self.factor) // 2
-        pixels = image[:, top : top + rows, left : left + columns, :3].movedim(-1, 1) * 2.0 - 1.0
-        moments: torch.Tensor = self.model["encoder"](pixels)
+    def encode(self, module: Any, pixels: torch.Tensor) -> torch.Tensor:
+        """See `Coder.encode`: the mean, each picture by itself."""
+        moments: torch.Tensor = module["encoder"](pixels.movedim(-1, 1) * 2.0 - 1.0)
         return moments.chunk(2, dim=1)[0]
 
-    def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """The frames [frames, height, width, 3] in 0..1 of a video's latent [frames, channels, rows, columns]."""
-        if latent.shape[1] != self.channels:
-            raise NodeProblem(
-                f"the latent has {latent.shape[1]} channels, the autoencoder takes {self.channels}",
-                remedy="use the VAE that belongs to the model",
-            )
+    def decode(self, module: Any, latent: torch.Tensor) -> torch.Tensor:
+        """See `Coder.decode`: the batch are the frames of one video."""
         frames = latent.shape[0]
-        still = torch.zeros(1, frames, device=latent.device)
-        pixels: torch.Tensor = self.model["decoder"](latent, image_only_indicator=still, num_frames=frames)
-        return ((pixels + 1.0) / 2.0).clamp(0.0, 1.0).movedim(1, -1)
+        still = torch.zeros(1, frames, device=latent.device)  # none of them is a picture of its own
+        pixels: torch.Tensor = module["decoder"](latent, image_only_indicator=still, num_frames=frames)
+        return ((pixels + 1.0) / 2.0).movedim(1, -1)
+
+
+def video_coder(weights: Weights) -> VideoCoder | None:
+    """The autoencoder in these tensors (``first_stage_model``'s names); None where its decoder sees single frames."""
+    if "decoder.mid.block_1.mix_factor" not in weights or "decoder.conv_in.weight" not in weights:
+        return None
+    numbers = [int(found[1]) for name in weights if (found := re.match(r"encoder\.down\.(\d+)\.", name))]
+    levels = 1 + max(numbers, default=0)
+    return VideoCoder(channels=weights.shape("decoder.conv_in.weight")[1], levels=levels, source=weights.source)
 
 
 def renamed(state: State, levels: int) -> dict[str, torch.Tensor]:

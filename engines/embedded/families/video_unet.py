@@ -1,7 +1,8 @@
 """The U-Net of Stable Video Diffusion, built from a checkpoint's tensors with diffusers' spatio-temporal blocks.
 
 As `UNet`, with a second, temporal half in each block that looks along the frames. Sources: Blattmann et al. 2023
-(arXiv 2311.15127); Stability's ``sgm`` names, which checkpoints and ComfyUI 0.33.0 keep (``time_stack``, ``time_mixer``).
+(arXiv 2311.15127); Stability's ``sgm`` names (``time_stack``, ``time_mixer``), which checkpoints
+and ComfyUI 0.33.0 keep.
 """
 
 from __future__ import annotations
