@@ -104,9 +104,8 @@ def pick_part(variant: Variant, role: str, files: Files) -> str:
 
 def expected_encoder(variant: Variant, kind: str) -> ModelFile | None:
     """The catalogue's own file for a kind of text encoder; None where the encoders are inside the checkpoint only."""
-    wanted = kind.replace("_", "")
     known = (file for part in variant.file_sets for file in part.files if file.role == "text_encoder")
-    return next((file for file in known if wanted in file.id.replace("-", "")), None)
+    return next((file for file in known if _is_kind(file, kind)), None)
 
 
 def expected_part(variant: Variant, role: str) -> ModelFile | None:
@@ -149,12 +148,19 @@ class Loading:
         return (*(self.encoders or ()), *single)
 
 
-def choose(spec: LoaderSpec, values: Mapping[str, object], files: Callable[[tuple[str, ...]], Files]) -> Loading:
+def choose(
+    spec: LoaderSpec,
+    values: Mapping[str, object],
+    files: Callable[[tuple[str, ...]], Files],
+    *,
+    or_expected: bool = False,
+) -> Loading:
     """What a loader takes, decided from headers.
 
     Args:
         values: of the node's widgets; ``model`` must be there, what is missing or no text is automatic.
         files: folders below ``models/`` -> their readable files; asked only for the folders that matter.
+        or_expected: name the catalogue's own file for a part that is nowhere, in the place of failing.
 
     Raises:
         ChoiceError: the model is not there or of another family, or a part that it needs is nowhere.
@@ -164,19 +170,46 @@ def choose(spec: LoaderSpec, values: Mapping[str, object], files: Callable[[tupl
     check_model(spec, model, found)
     variant = pick_variant(spec, _text(values, "variant", AUTOMATIC), model, found)
     held = found.parts if folder == "checkpoints" else ()  # from models/diffusion_models the weights alone are read
-    parts: dict[str, Part] = {}
-    if spec.style:
-        for role, place in (("clip_vision", "clip_vision"), ("style_model", "style_models")):
-            name = pick_part(variant, role, files((place,)))
-            parts[role] = Part(input=role, role=role, folder=place, name=name)
+    parts = _Parts(variant, values, files, or_expected)
     return Loading(
         folder=folder,
         model=model,
         variant=variant,
-        encoders=None if spec.video else _encoders(variant, "text_encoder" in held, values, files),
-        vae=_vae(variant, "vae" in held, _text(values, "vae", AUTOMATIC), files),
-        **parts,
+        encoders=None if spec.video else parts.encoders(built_in="text_encoder" in held),
+        vae=parts.vae(built_in="vae" in held),
+        clip_vision=parts.single("clip_vision", "clip_vision") if spec.style else None,
+        style_model=parts.single("style_model", "style_models") if spec.style else None,
     )
+
+
+def parts_by_name(spec: LoaderSpec, values: Mapping[str, object]) -> tuple[Part, ...]:
+    """What a loader would take besides a model that is not at hand: the files that the catalogue loads together with
+    the file of that name, as far as the widgets leave the choice to the loader; empty where it knows no such file.
+    """
+    name = _text(values, "model", "").replace("\\", "/").rsplit("/", 1)[-1]
+    told = _text(values, "variant", AUTOMATIC)
+    for variant in spec.entries:
+        for together in variant.file_sets if told in (AUTOMATIC, variant.id) else ():
+            if any(file.name == name for file in together.files):
+                inputs = {_role_input(variant, file): file for file in together.files}
+                return tuple(
+                    Part(input=key, role=file.role, folder=file.folder, name=file.name)
+                    for key, file in inputs.items()
+                    if key and _text(values, key, AUTOMATIC) == AUTOMATIC
+                )
+    return ()
+
+
+def _role_input(variant: Variant, file: ModelFile) -> str:
+    """The loader's input for a file; empty for the model itself."""
+    if file.role == "text_encoder":
+        kinds = [kind for kind in variant.text_encoders if _is_kind(file, kind)]
+        return ENCODER_INPUTS[kinds[0]] if kinds else ""
+    return file.role if file.role in ("vae", "clip_vision", "style_model") else ""
+
+
+def _is_kind(file: ModelFile, kind: str) -> bool:
+    return kind.replace("_", "") in file.id.replace("-", "")
 
 
 def find_model(name: str, files: Files) -> tuple[str, Detection]:
@@ -187,29 +220,60 @@ def find_model(name: str, files: Files) -> tuple[str, Detection]:
     return files[name]
 
 
-def _encoders(
-    variant: Variant, built_in: bool, values: Mapping[str, object], files: Callable[[tuple[str, ...]], Files]
-) -> tuple[Part, ...] | None:
-    """The checkpoint's own encoders (None), unless it has none or a person chose others."""
-    wanted = {kind: _text(values, ENCODER_INPUTS[kind], AUTOMATIC) for kind in variant.text_encoders}
-    if built_in and all(choice in (AUTOMATIC, NONE) for choice in wanted.values()):
-        return None
-    there = files(("text_encoders",))
-    names = {kind: pick_encoder(variant, kind, choice, there) for kind, choice in wanted.items()}
-    present = tuple(
-        Part(input=ENCODER_INPUTS[kind], role="text_encoder", folder="text_encoders", name=name)
-        for kind, name in names.items()
-        if name is not None
-    )
-    if not present:
-        raise ChoiceError(f"{variant.name} has no text encoder left: set at least one to automatic")
-    return present
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Chooses the files besides the model."""
 
+    variant: Variant
+    values: Mapping[str, object]
+    files: Callable[[tuple[str, ...]], Files]
+    or_expected: bool
 
-def _vae(variant: Variant, built_in: bool, chosen: str, files: Callable[[tuple[str, ...]], Files]) -> Part | None:
-    if built_in and chosen == AUTOMATIC:
-        return None
-    return Part(input="vae", role="vae", folder="vae", name=pick_vae(variant, chosen, files(("vae",))))
+    def encoders(self, *, built_in: bool) -> tuple[Part, ...] | None:
+        """The checkpoint's own encoders (None), unless it has none or a person chose others."""
+        wanted = {kind: _text(self.values, ENCODER_INPUTS[kind], AUTOMATIC) for kind in self.variant.text_encoders}
+        if built_in and all(choice in (AUTOMATIC, NONE) for choice in wanted.values()):
+            return None
+        there = self.files(("text_encoders",))
+        present: list[Part] = []
+        for kind, choice in wanted.items():
+            try:
+                name = pick_encoder(self.variant, kind, choice, there)
+            except ChoiceError as error:
+                name = self._instead(error, choice, expected_encoder(self.variant, kind))
+            if name is not None:
+                entry = ENCODER_INPUTS[kind]
+                present.append(Part(input=entry, role="text_encoder", folder="text_encoders", name=name))
+        if not present:
+            raise ChoiceError(f"{self.variant.name} has no text encoder left: set at least one to automatic")
+        return tuple(present)
+
+    def vae(self, *, built_in: bool) -> Part | None:
+        """The checkpoint's own VAE (None), unless it has none or a person chose another."""
+        chosen = _text(self.values, "vae", AUTOMATIC)
+        if built_in and chosen == AUTOMATIC:
+            return None
+        try:
+            name = pick_vae(self.variant, chosen, self.files(("vae",)))
+        except ChoiceError as error:
+            name = self._instead(error, chosen, expected_part(self.variant, "vae"))
+        return Part(input="vae", role="vae", folder="vae", name=name)
+
+    def single(self, role: str, folder: str) -> Part:
+        """The CLIP vision or style model's file."""
+        try:
+            name = pick_part(self.variant, role, self.files((folder,)))
+        except ChoiceError as error:
+            name = self._instead(error, AUTOMATIC, expected_part(self.variant, role))
+        return Part(input=role, role=role, folder=folder, name=name)
+
+    def _instead(self, error: ChoiceError, chosen: str, expected: ModelFile | None) -> str:
+        """The name to go on with where nothing fits, or the error."""
+        if self.or_expected and chosen != AUTOMATIC:
+            return chosen
+        if self.or_expected and expected is not None:
+            return expected.name
+        raise error
 
 
 def _text(values: Mapping[str, object], name: str, default: str) -> str:

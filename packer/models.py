@@ -107,15 +107,15 @@ class LocatedModel:
 
 def model_refs(prompt: Prompt, schemas: NodeSchemas) -> tuple[ModelRef, ...]:
     """Every input that names a model file, of the nodes that the prompt's outputs need, in the order of the file."""
-    reached = _reached(prompt, schemas)
     found: list[ModelRef] = []
-    for node_id, node in prompt.nodes.items():
-        if node_id in reached:
-            found.extend(_node_refs(prompt, node_id, node, schemas))
+    for node_id in reached_nodes(prompt, schemas):
+        found.extend(_node_refs(prompt, node_id, prompt.nodes[node_id], schemas))
     return tuple(found)
 
 
-def _reached(prompt: Prompt, schemas: NodeSchemas) -> frozenset[str]:
+def reached_nodes(prompt: Prompt, schemas: NodeSchemas) -> tuple[str, ...]:
+    """The nodes that the prompt's outputs need, in the order of the file."""
+
     def is_root(node: PromptNode) -> bool:
         schema = schemas.get(node.class_type)
         # A class that no schema tells of may well be an output.
@@ -124,14 +124,15 @@ def _reached(prompt: Prompt, schemas: NodeSchemas) -> frozenset[str]:
         )
 
     roots = [node_id for node_id, node in prompt.nodes.items() if is_root(node)]
-    return frozenset(topological_order(prompt, roots or None))
+    needed = frozenset(topological_order(prompt, roots or None))
+    return tuple(node_id for node_id in prompt.nodes if node_id in needed)
 
 
 def _node_refs(prompt: Prompt, node_id: str, node: PromptNode, schemas: NodeSchemas) -> Iterator[ModelRef]:
     schema = schemas.get(node.class_type)
     core = schema is not None and not schema.python_module.startswith("custom_nodes")
     for name, given in node.inputs.items():
-        value = _literal(prompt, given)
+        value = literal(prompt, given)
         spec = schema.input(name) if schema else None
         # A file to upload, and a list of constants, name no model.
         if spec is not None and (spec.upload or (spec.type == "COMBO" and not spec.open_choices)):
@@ -162,7 +163,7 @@ def _ref(node_id: str, name: str, class_type: str, text: str, folders: tuple[str
     return ModelRef(ref=InputRef(node_id, name), class_type=class_type, name=text, folders=folders)
 
 
-def _literal(prompt: Prompt, value: Link | JSON) -> JSON:
+def literal(prompt: Prompt, value: Link | JSON) -> JSON:
     """The value, or what the marker or text primitive wired to it holds; None where only running it can tell."""
     for _ in range(len(prompt.nodes)):
         if not isinstance(value, Link):

@@ -13,6 +13,7 @@ from ..graph.interface_overrides import apply_overrides
 from . import atelier, manifest
 from .archive import write_archive
 from .atelier import AtelierManifest, UnresolvedModel, tool_name
+from .automatic import automatic_refs, expected_models
 from .bundle import INPUT, PROMPT, WORKFLOW, Bundle
 from .environment import Environment, read_environment
 from .errors import MissingFile
@@ -249,7 +250,9 @@ def _models(
         models_dirs=options.models_dirs,
         extra_model_paths=options.extra_model_paths,
     )
-    located = locate_models(model_refs(source.prompt, schemas), folders, hints)
+    chosen = automatic_refs(source.prompt, schemas, folders)
+    stated = (*stated, *expected_models(chosen))
+    located = locate_models((*model_refs(source.prompt, schemas), *chosen), folders, hints)
     paths = [model.found.path for model in located if model.found]
     report = options.progress
     hashes = hash_files(
