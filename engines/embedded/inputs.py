@@ -73,9 +73,9 @@ def prepare(node: PromptNode, schema: NodeSchema) -> Prepared:
             continue
         value = node.inputs[name]
         inputs[name] = value if isinstance(value, Link) else _converted(value, spec)
-        top = name.partition(".")[0]
-        if top in dynamic:
-            groups[name] = (name, name) if name == top else tuple(name.split("."))
+        path = tuple(name.split("."))
+        if path[0] in dynamic:  # a choice lies beside the inputs that it brings, also one within another
+            groups[name] = (*path, path[-1]) if len(path) == 1 or spec.type == COMBO else path
     for name, kind in dynamic.items():
         if kind == AUTOGROW:
             groups.setdefault(name, (name,))  # a list that nothing has grown is there, and empty

@@ -106,6 +106,14 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "StringSubstring",
         "StringTrim",
     ),
+    "nodes_video": (
+        "CreateVideo",
+        "GetVideoComponents",
+        "SaveAnimatedPNG",
+        "SaveAnimatedWEBP",
+        "SaveVideo",
+        "SaveWEBM",
+    ),
 }
 
 # These modules run without torch.
