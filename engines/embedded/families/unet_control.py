@@ -251,7 +251,7 @@ def heads(weights: Weights) -> int | None:
 def named(weights: Weights) -> Weights:
     """A file's tensors in CompVis' names without prefix, whether it has those or diffusers'."""
     if "controlnet_cond_embedding.conv_in.weight" not in weights:
-        return weights.below("control_model.", "")
+        return weights.below("control_model.", "").renamed(lambda name: name.replace(".in_proj.", ".in_proj_"))
     names = from_diffusers(list(weights))
     hints = sorted(
         {int(name.split(".")[2]) for name in weights if name.startswith("controlnet_cond_embedding.blocks.")}
