@@ -63,8 +63,16 @@ def sd1_controlnet() -> Layout:
 
 
 def sdxl_union_controlnet() -> Layout:
-    """xinsir's union (promax) in diffusers' names: ComfyUI builds those at full width (marked)."""
-    return marked(one_width(header("diffusers_controlnet_union_sdxl"), 320))
+    """xinsir's union (promax) in diffusers' names: ComfyUI builds those at full width (marked).
+
+    The picture goes in through the usual 16, 32, 96 and 256 channels (the header has the defaults of diffusers' class).
+    """
+    layout = one_width(header("diffusers_controlnet_union_sdxl"), 320)
+    usual = {48: 16, 96: 32, 192: 96, 384: 256}
+    for name, shape in layout.items():
+        if name.startswith("controlnet_cond_embedding."):
+            layout[name] = tuple(usual.get(side, side) for side in shape)
+    return marked(layout)
 
 
 def sd35_large() -> Layout:

@@ -181,8 +181,9 @@ def qwen_vl() -> Layout:
 
 
 def llama() -> Layout:
-    """Llama 3.1 8B: two layers with eight heads (marked)."""
-    return marked(_slim_layers(thin(header("llama_3.1_8b"), layers=range(2)), width=4096, queries=1024))
+    """Llama 3.1 8B: two layers with eight heads (marked); 128256 words, as HiDream's file has."""
+    layout = _slim_layers(thin(header("llama_3.1_8b"), layers=range(2)), width=4096, queries=1024)
+    return marked(layout | {"model.embed_tokens.weight": (128256, 4096)})
 
 
 def _slim_layers(layout: Layout, *, width: int, queries: int, dense: int = 64) -> Layout:
