@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,9 @@ def fill(name: str, shape: tuple[int, ...]) -> Any:
 def state(name: str, *, scale: bool = False) -> dict[str, Any]:
     """The tensors; `scale` names those of norms as Black Forest Labs do, where ComfyUI's own module has "weight"."""
     tensors = {key: fill(key, tuple(shape)) for key, shape in RECORDED["models"][name]["shapes"].items()}
-    ending = "_norm.weight"
-    return {
-        (key[: -len("weight")] + "scale" if scale and key.endswith(ending) else key): t for key, t in tensors.items()
-    }
+    if scale:
+        tensors = {re.sub(r"_norm\.weight$", "_norm.scale", key): tensor for key, tensor in tensors.items()}
+    return tensors
 
 
 def asked(name: str, number: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _QUERY_NORM = "double_blocks.0.img_attn.norm.query_norm"
 
 
 def recognised(names: Mapping[str, Any]) -> bool:
-    """Whether the names are those of FLUX.1's transformer: not FLUX.2's (shared modulations) nor Chroma's (no vector)."""
+    """Whether the names are FLUX.1's transformer's, not those of FLUX.2 (shared modulations) or Chroma (no vector)."""
     return (
         (f"{_QUERY_NORM}.scale" in names or f"{_QUERY_NORM}.weight" in names)
         and "img_in.weight" in names
@@ -172,8 +172,7 @@ def conditioned(
             f"the pooled text is {pooled.shape[1]} wide, the model takes {width}",
             remedy="encode the text with encoders loaded for 'flux'",
         )
-    told = told + embed.text_embedder(pooled[:, :width])
-    return told
+    return told + embed.text_embedder(pooled[:, :width])  # type: ignore[no-any-return] # a module's call is Any
 
 
 def patches(
