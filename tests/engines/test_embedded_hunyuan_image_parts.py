@@ -22,7 +22,7 @@ except (ImportError, RuntimeError) as error:  # it is not there, or what it load
     pytest.skip(f"models need diffusers: {error}".splitlines()[0], allow_module_level=True)
 
 from comfy_atelier.engines.embedded.diffusion.weights import Weights  # noqa: E402 # needs torch
-from comfy_atelier.engines.embedded.families import hunyuan_image  # noqa: E402
+from comfy_atelier.engines.embedded.families import hunyuan_transformer as hunyuan_image  # noqa: E402
 from comfy_atelier.engines.embedded.families.hunyuan_autoencoder import hunyuan_coder  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
 
