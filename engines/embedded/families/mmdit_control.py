@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from ..diffusion.weights import State, fill
+from ..diffusion.control import ControlInputs, ControlKind, ControlNet
+from ..diffusion.latent_format import LatentFormat
+from ..diffusion.values import Residuals
+from ..diffusion.weights import Component, State, Weights, fill
 from ..problems import NodeProblem
 from .mmdit import HEAD_SIZE, Transformer, fill_up
 from .mmdit_layout import Piece, block_count, dual_attention, pieces, placed
+from .sd3 import LATENT
 
-LATENT_CHANNELS = 16
-POOLED = 2048  # width of a pooled text of Stable Diffusion 3
 # What Stability's files ask to be done to the picture, by their number in the tensor "control_type".
 KINDS: dict[int, Literal["blur", "canny", "depth"]] = {0: "blur", 1: "canny", 2: "depth"}
 _OUTER = {
@@ -122,7 +125,6 @@ class SingleControl(nn.Module):
         state: the tensors; blocks as Stability names them (``transformer_blocks.0.attn.qkv.weight``…).
 
     Attributes:
-        kind: what is to be done to the picture first; None for nothing.
         hint_channels: of the encoded picture.
     """
 
@@ -130,8 +132,6 @@ class SingleControl(nn.Module):
         super().__init__()
         from diffusers.models.controlnets.controlnet_sd3 import SD3ControlNetModel
 
-        number = state.get("control_type")
-        self.kind = None if number is None else KINDS.get(round(float(number.item())))
         tensors = {name: tensor for name, tensor in state.items() if name != "control_type"}
         count = 1 + max(
             (int(name.split(".")[1]) for name in tensors if name.startswith("transformer_blocks.")), default=-1
@@ -214,6 +214,61 @@ class SingleControl(nn.Module):
             x = x if self.two_embedders else after
             added += [out(after)] * self.spread
         return added
+
+
+class SD3Control(ControlKind):
+    """A ControlNet of Stable Diffusion 3.x.
+
+    Args:
+        joint: whether its blocks are joint ones.
+        picture: what Stability's number says of the picture: "canny", "depth"…, None for nothing.
+        latent: how the picture's latent is scaled.
+    """
+
+    factor = 1
+
+    def __init__(self, *, joint: bool, latent: LatentFormat, picture: str | None = None, with_mask: bool = False) -> None:
+        self.joint = joint
+        self.latent = latent
+        self.picture = picture
+        self.with_mask = with_mask
+
+    def build(self, state: State) -> JointControl | SingleControl:
+        """See `ControlKind.build`."""
+        return JointControl(state) if self.joint else SingleControl(state)
+
+    def residuals(self, module: Any, inputs: ControlInputs) -> Residuals:
+        """See `ControlKind.residuals`."""
+        if inputs.model.network.family != "sd3":
+            raise NodeProblem(
+                "a ControlNet of Stable Diffusion 3 was put on a model of another family",
+                remedy="choose one for the model's family",
+            )
+        base = None if self.joint else inputs.model.component.module()
+        told = inputs.told
+        return {"output": module(inputs.x, inputs.timestep, inputs.hint, told["text"], told["pooled"], base)}
+
+    def prepared(self, hint: torch.Tensor) -> torch.Tensor:
+        """See `ControlKind.prepared`: Stability's were trained on edges and depths turned so."""
+        if self.picture == "canny":
+            return hint * 255 * 0.5 + 0.5
+        return 1.0 - hint if self.picture == "depth" else hint
+
+
+def control(weights: Weights) -> ControlNet | None:
+    """The ControlNet in a file; None where it is none of this kind."""
+    if not recognised(weights):
+        return None
+    joint = "transformer_blocks.0.adaLN_modulation.1.bias" not in weights
+    number = None if joint or "control_type" not in weights else round(float(weights["control_type"].item()))
+    kind = SD3Control(
+        joint=joint,
+        # the joint ones were trained on latents that were not shifted
+        latent=replace(LATENT, shift=0.0) if joint else LATENT,
+        picture=None if number is None else KINDS.get(number),
+        with_mask=joint and weights.shape("pos_embed_input.proj.weight")[1] == LATENT.channels + 1,
+    )
+    return ControlNet(kind=kind, component=Component(weights=weights, build=kind.build, role="control"))
 
 
 _KEPT = ("controlnet_blocks.", "pos_embed_input.", "time_text_embed.", "pos_embed.proj.")

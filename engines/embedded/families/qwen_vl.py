@@ -70,6 +70,7 @@ class QwenVL(nn.Module):
         self.text.rotary_emb = qwen.Qwen2_5_VLRotaryEmbedding(config=config)  # computed, not loaded
         fill(self.text, _below(state, "model."), what="the text encoder")
         self.width: int = config.hidden_size
+        self._device: torch.device | None = None
         self.vision: Any = None
         if any(name.startswith(VISION) for name in state):
             vision = _vision_configuration(state)
@@ -78,11 +79,15 @@ class QwenVL(nn.Module):
             self.vision.rotary_pos_emb = qwen.Qwen2_5_VLVisionRotaryEmbedding(vision)
             fill(self.vision, _below(state, VISION), what="the text encoder's vision tower")
 
+    def moved(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Weights stay where they are and come to `device` when they are used (see ``diffusion.streaming``)."""
+        self._device = device
+
     @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights that vectors are multiplied with."""
-        dtype: torch.dtype = self.text.layers[0].self_attn.k_proj.weight.dtype
-        return dtype
+    def device(self) -> torch.device:
+        """Where it computes, in float32, as ComfyUI's text encoders do."""
+        where: torch.device = self._device or self.text.embed_tokens.weight.device
+        return where
 
     def encode(self, entries: Sequence[Entry], *, layer: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """What it makes of a text: [1, tokens, width] in float32, and which tokens are text [1, tokens] (1 or 0).
@@ -119,9 +124,8 @@ class QwenVL(nn.Module):
                 remedy="choose the whole file, such as qwen_2.5_vl_7b_fp8_scaled.safetensors",
             )
         patches, (rows, columns) = patched(picture)
-        table = self.text.embed_tokens.weight
-        grid = torch.tensor([[1, rows, columns]], device=table.device)
-        seen = self.vision(patches.to(device=table.device, dtype=self.dtype), grid_thw=grid)
+        grid = torch.tensor([[1, rows, columns]], device=self.device)
+        seen = self.vision(patches.to(device=self.device, dtype=torch.float32), grid_thw=grid)
         vectors: torch.Tensor = seen.pooler_output
         return vectors, (rows // MERGED, columns // MERGED)
 
@@ -149,12 +153,12 @@ class QwenVL(nn.Module):
                     )
                 vectors = table[entry : entry + 1]
                 ended = ended or entry == PAD
-                parts.append(vectors.float())
+                parts.append(vectors.to(self.device, torch.float32))
                 mask.append(0 if ended else 1)
                 continue
-            parts.append(vectors.to(device=table.device).float())
+            parts.append(vectors.to(self.device, torch.float32))
             mask += [1] * vectors.shape[0]
-        return torch.cat(parts).unsqueeze(0).to(self.dtype), torch.tensor([mask], device=table.device), spans
+        return torch.cat(parts).unsqueeze(0), torch.tensor([mask], device=self.device), spans
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
