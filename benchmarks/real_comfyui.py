@@ -164,7 +164,7 @@ def write_pictures(folder: Path) -> None:
 
 @contextmanager
 def running(
-    install: Install, base: Path, models: Path, *, packs: Iterable[Path] = (), port: int = 0, threads: int = 2
+    install: Install, base: Path, models: Path, *, packs: Iterable[Path] = (), port: int = 0, threads: int = 1
 ) -> Iterator[Server]:
     """A server of its own base folder with the models linked in, stopped at the end."""
     (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def running(
     server = Server(url=f"http://127.0.0.1:{port}", base=base, log=log, version=install.version, pid=process.pid)
     try:
         until = time.monotonic() + START_SECONDS
-        while not _answers(server):
+        while not (_answers(server) and process.poll() is None):
             if process.poll() is not None or time.monotonic() > until:
                 raise RunError(f"ComfyUI did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(POLL_SECONDS)

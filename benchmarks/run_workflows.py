@@ -15,6 +15,7 @@ import argparse
 import io
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -152,8 +153,8 @@ def try_workflow(server: Server, path: Path, schemas: NodeSchemas) -> Result:
             other = with_value(prompt, interface, wanted, value)
             if other and pixels(server.files(server.run(other, SECONDS))) == first:
                 problem = f"another {wanted} gives the same picture"
-    except RunError as error:
-        problem = str(error)
+    except (RunError, OSError) as error:
+        problem = str(error) or type(error).__name__
     with server.log.open("rb") as stream:
         stream.seek(read)
         lines = stream.read().decode(errors="replace").splitlines()
@@ -214,6 +215,7 @@ def main() -> int:
     arguments.add_argument("--comfyui", default=os.environ.get("ATELIER_TEST_COMFYUI", ""), help="PATH=PYTHON pairs")
     arguments.add_argument("--port", type=int, default=0)
     chosen = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped too
     found = installs(chosen.comfyui)
     if not found:
         arguments.error("no ComfyUI: give --comfyui PATH=PYTHON, or set ATELIER_TEST_COMFYUI")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from .catalogue import load
-from .detection import Detection
+from .detection import KIND_IN_WORDS, Detection
 from .entries import ModelFile, Variant
 from .errors import ChoiceError
 from .loaders import AUTOMATIC, ENCODER_INPUTS, LOADERS, MODEL_FOLDERS, NONE, LoaderSpec
@@ -89,8 +89,16 @@ def pick_vae(variant: Variant, chosen: str, files: Files) -> str:
     return best
 
 
-def pick_part(variant: Variant, role: str, files: Files) -> str:
-    """The style model or CLIP vision file of a variant: by its family, the catalogue's own file first."""
+def pick_part(variant: Variant, role: str, files: Files, chosen: str = AUTOMATIC) -> str:
+    """The style model or CLIP vision file of a variant: the chosen one, checked, or the best there is (by its family,
+    the catalogue's own file first).
+    """
+    if chosen != AUTOMATIC:
+        _, found = files.get(chosen, ("", None))
+        if found is None or found.kind != role or variant.family not in found.families:
+            wanted = KIND_IN_WORDS[role]
+            raise ChoiceError(f"'{chosen}' is {_is_what(found)}, but {variant.name} needs {wanted} of {variant.family}")
+        return chosen
     fitting = [name for name, (_, found) in files.items() if found.kind == role and variant.family in found.families]
     best = _best(variant, fitting, role)
     if best is None:
@@ -261,10 +269,11 @@ class _Parts:
 
     def single(self, role: str, folder: str) -> Part:
         """The CLIP vision or style model's file."""
+        chosen = _text(self.values, role, AUTOMATIC)
         try:
-            name = pick_part(self.variant, role, self.files((folder,)))
+            name = pick_part(self.variant, role, self.files((folder,)), chosen)
         except ChoiceError as error:
-            name = self._instead(error, AUTOMATIC, expected_part(self.variant, role))
+            name = self._instead(error, chosen, expected_part(self.variant, role))
         return Part(input=role, role=role, folder=folder, name=name)
 
     def _instead(self, error: ChoiceError, chosen: str, expected: ModelFile | None) -> str:

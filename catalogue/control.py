@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from .catalogue import load
 from .detection import Detection
-from .entries import Variant
+from .entries import Control, Variant
 from .errors import ChoiceError
 
-Way = Literal["controlnet", "model_patch", "lora", "instruct_pix2pix"]
+Way = Literal["controlnet", "model_patch", "lora", "reference_lora", "instruct_pix2pix"]
 
 KINDS: Mapping[str, str] = {
     "auto": "auto",
@@ -46,9 +47,24 @@ def way_of(variant: Variant, name: str, found: Detection | None) -> Way:
         return found.kind
     if found.kind == "lora" and "control" in found.traits:
         return "lora"
+    if known_control(name, found) is not None:
+        return "reference_lora"
     raise ChoiceError(f"'{name}' is {found.in_words()}, which reads no map; choose a ControlNet, patch or control LoRA")
 
 
-def is_control(found: Detection) -> bool:
+def is_control(found: Detection, name: str = "") -> bool:
     """Whether a file can bring a map into a model."""
-    return found.kind in ("controlnet", "model_patch") or (found.kind == "lora" and "control" in found.traits)
+    if found.kind in ("controlnet", "model_patch"):
+        return True
+    return found.kind == "lora" and ("control" in found.traits or known_control(name, found) is not None)
+
+
+def known_control(name: str, found: Detection) -> Control | None:
+    """The catalogue's control LoRA of that name and family whose header looks like any LoRA's (Qwen-Image's union: the
+    map is a reference picture); None where it knows none.
+    """
+    if found.kind != "lora":
+        return None
+    uses = (use for file in load().find_by_name(name) for use in load().uses(file))
+    controls = (use for use in uses if isinstance(use, Control) and use.method == "lora")
+    return next((control for control in controls if control.family in found.families), None)

@@ -58,9 +58,22 @@ class Settings:
             raise ChoiceError(f"'{ratio}' is no aspect ratio; choose one of {', '.join(RATIOS)}")
         if not megapixels:
             return rule.nearest(RATIOS[ratio])
-        area = megapixels * 1_048_576
-        sides = ((area * RATIOS[ratio]) ** 0.5, (area / RATIOS[ratio]) ** 0.5)
-        width, height = (max(rule.multiple, round(side / rule.multiple) * rule.multiple) for side in sides)
+        return self._of_area(megapixels * 1_048_576, RATIOS[ratio])
+
+    def size_near(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels of the model's own area, of a picture's aspect ratio as near as the latent's grid
+        allows.
+        """
+        rule = self.variant.resolution
+        if rule is None:
+            raise ChoiceError(f"{self.variant.name} chooses its size itself")
+        return self._of_area(rule.width * rule.height, width / height)
+
+    def _of_area(self, area: float, ratio: float) -> tuple[int, int]:
+        rule = self.variant.resolution
+        multiple = rule.multiple if rule else 8
+        sides = ((area * ratio) ** 0.5, (area / ratio) ** 0.5)
+        width, height = (max(multiple, round(side / multiple) * multiple) for side in sides)
         return width, height
 
 

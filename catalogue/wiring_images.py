@@ -12,6 +12,10 @@ from .errors import ChoiceError
 from .settings import Settings
 from .wiring import Stock
 
+AS_THE_PICTURE, AS_THE_MODEL = "the picture's", "the model's"
+INPAINT_SIZES = (AS_THE_PICTURE, AS_THE_MODEL)
+"""At which size a masked picture is drawn: its own, or the area that the model was trained at."""
+
 
 def load_controlnet(stock: Stock, settings: Settings, name: str, found: Detection, kind: str) -> Any:
     """AtelierLoadControlNet: a ControlNet of the model's family, its union type set."""
@@ -69,6 +73,11 @@ def control(
         patch = stock("ModelPatchLoader", name=name)[0]
         values = {"model_patch": patch, "vae": vae, "image": image, "strength": strength}
         return stock("QwenImageDiffsynthControlnet", model=model, **values)[0], positive, negative, latent
+    if way == "reference_lora":
+        model = stock("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=strength)[0]
+        read = {"latent": stock("VAEEncode", pixels=image, vae=vae)[0]}
+        told = tuple(stock("ReferenceLatent", conditioning=cond, **read)[0] for cond in conds.values())
+        return model, told[0], told[1], latent
     if way == "lora":
         model = stock("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=strength)[0]
     read = stock("InstructPixToPixConditioning", vae=vae, pixels=image, **conds)
@@ -105,12 +114,15 @@ def inpaint(
     negative: Any,
     image: Any,
     mask: Any,
+    size: str = AS_THE_PICTURE,
     whole: bool = False,
 ) -> tuple[Any, ...]:
     """AtelierInpaint: model, conditionings and latent for drawing inside a mask, as the family's templates do it.
 
-    ``whole`` draws the parts outside the mask anew too (FLUX Fill's outpainting).
+    ``size`` is one of INPAINT_SIZES. ``whole`` draws the parts outside the mask anew too (FLUX Fill's outpainting).
     """
+    if size == AS_THE_MODEL:
+        image, mask = to_the_models_size(stock, settings, image, mask)
     picture = {"vae": vae, "pixels": image}
     if settings.variant.id == "flux1-fill-dev":
         model = stock("DifferentialDiffusion", model=model)[0]
@@ -120,6 +132,17 @@ def inpaint(
         return model, positive, negative, stock("VAEEncodeForInpaint", mask=mask, grow_mask_by=6, **picture)[0]
     latent = stock("VAEEncode", **picture)[0]
     return model, positive, negative, stock("SetLatentNoiseMask", samples=latent, mask=mask)[0]
+
+
+def to_the_models_size(stock: Stock, settings: Settings, image: Any, mask: Any) -> tuple[Any, Any]:
+    """A picture [batch, height, width, 3] and its mask [batch, height, width], alike, of the model's own area and near
+    their aspect ratio; what stands over is cut at both sides.
+    """
+    width, height = settings.size_near(*original_size(image.shape))
+    fit = {"width": width, "height": height, "crop": "center"}
+    image = stock("ImageScale", image=image, upscale_method="lanczos", **fit)[0]
+    seen = stock("ImageScale", image=stock("MaskToImage", mask=mask)[0], upscale_method="bilinear", **fit)[0]
+    return image, stock("ImageToMask", image=seen, channel="red")[0]
 
 
 def outpaint(

@@ -105,7 +105,7 @@ class AtelierControl(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        files = [name for name, (_, found) in detected(CONTROL_FOLDERS).items() if is_control(found)]
+        files = [name for name, (_, found) in detected(CONTROL_FOLDERS).items() if is_control(found, name)]
         share = {"min": 0.0, "max": 1.0, "step": 0.001}
         return node_schema(
             node_id="AtelierControl",

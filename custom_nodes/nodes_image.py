@@ -100,7 +100,14 @@ class AtelierInpaint(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         mask = io.Mask.Input("mask", tooltip="White where to draw anew.")
         text = "Prepares inpainting as the model's family wants it: FLUX Fill, inpainting checkpoints, or a noise mask."
-        return _inpaint_schema("AtelierInpaint", "Prepare Inpainting", text, [mask], ("inpaint", "mask", "fill"))
+        size = io.Combo.Input(
+            "size",
+            options=list(wiring_images.INPAINT_SIZES),
+            default=wiring_images.AS_THE_PICTURE,
+            optional=True,
+            tooltip="The picture's own size, or the area that the model was trained at, in the picture's proportions.",
+        )
+        return _inpaint_schema("AtelierInpaint", "Prepare Inpainting", text, [mask, size], ("inpaint", "mask", "fill"))
 
     @classmethod
     def execute(cls, **wires: Any) -> io.NodeOutput:

@@ -67,7 +67,32 @@ def _inputs(spec: LoaderSpec) -> list[Any]:
             tooltip="A diffusion model in fewer bits: less memory, a little less exact. A checkpoint keeps its own.",
         )
     )
-    return inputs
+    return [*inputs, *_style_inputs(spec)]
+
+
+def _style_inputs(spec: LoaderSpec) -> list[Any]:
+    """Redux's two further files; last, so that workflows saved without them keep their other values."""
+    asked = (
+        ("clip_vision", "clip_vision", "reads the reference"),
+        ("style_model", "style_models", "turns it to a prompt"),
+    )
+    return [
+        io.Combo.Input(
+            role,
+            options=[
+                AUTOMATIC,
+                *(
+                    name
+                    for name, (_, found) in detected((folder,)).items()
+                    if found.kind == role and set(spec.families) & set(found.families)
+                ),
+            ],
+            default=AUTOMATIC,
+            optional=True,
+            tooltip=f"The file that {what}: automatic takes the best there is.",
+        )
+        for role, folder, what in (asked if spec.style else ())
+    ]
 
 
 class FamilyLoader(io.ComfyNode):

@@ -140,6 +140,12 @@ def test_parts_of_redux() -> None:
     assert pick_part(redux, "style_model", {"x": ("style_models", style)}) == "x"
     with pytest.raises(ChoiceError, match=r"needs sigclip_vision_patch14_384.safetensors in models/clip_vision"):
         pick_part(redux, "clip_vision", {"x": ("style_models", style)})
+    assert pick_part(redux, "style_model", {"a": ("style_models", style), "x": ("style_models", style)}, "x") == "x"
+    other = Detection(kind="style_model", families=("sd1",))
+    with pytest.raises(ChoiceError, match=r"'x' is a style model of sd1, but FLUX.1 Redux \[dev\] needs a style model"):
+        pick_part(redux, "style_model", {"x": ("style_models", other)}, "x")
+    with pytest.raises(ChoiceError, match=r"'gone' is a file without a readable header"):
+        pick_part(redux, "style_model", {}, "gone")
 
 
 def test_encoders_and_files_of_the_catalogue_go_by_kind() -> None:

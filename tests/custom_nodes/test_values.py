@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from comfy_atelier.catalogue import ChoiceError, Detection, load
@@ -10,6 +13,8 @@ from comfy_atelier.catalogue.control import KINDS, is_control, union_type, way_o
 from comfy_atelier.catalogue.editing import EDIT_SCALES, edit_scale, original_size
 from comfy_atelier.catalogue.prompting import NEGATIVE_PRESETS, join, negative
 from comfy_atelier.catalogue.settings import RATIOS, overrides, settings_of
+from comfy_atelier.catalogue.wiring_images import INPAINT_SIZES, inpaint
+from comfy_atelier.catalogue.wiring_images import control as control_by_a_map
 from comfy_atelier.custom_nodes.interface_values import MarkerError, among, choice_lines, within
 
 
@@ -118,6 +123,65 @@ def test_the_way_of_control_follows_the_file() -> None:
         way_of(dev, "", None)
     with pytest.raises(ChoiceError, match="'x' is a LoRA of flux1, which reads no map"):
         way_of(dev, "x", plain)
+
+
+def test_a_control_lora_that_looks_like_any_is_known_by_its_name_and_family() -> None:
+    name, of_qwen = "sub/qwen_image_union_diffsynth_lora.safetensors", Detection(kind="lora", families=("qwen-image",))
+    of_flux, qwen = Detection(kind="lora", families=("flux1",)), load().variant("qwen-image")
+    assert is_control(of_qwen, name)
+    assert way_of(qwen, name, of_qwen) == "reference_lora"
+    assert not is_control(of_flux, name), "the name alone is not enough"
+    assert not is_control(of_qwen, "Qwen-Image-Lightning-4steps-V1.0.safetensors"), "a LoRA, but no control"
+
+
+def test_a_masked_picture_may_take_the_models_size() -> None:
+    settings = settings_of(load().variant("sdxl-base"))
+    assert settings.size_near(512, 512) == (1024, 1024)
+    assert settings.size_near(2000, 1000) == (1448, 728)
+    assert settings_of(load().variant("flux1-fill-dev")).size_near(64, 64) == (1024, 1024)
+
+
+class Recorder:
+    """Stands for ComfyUI: remembers the nodes that were run, and gives their names on."""
+
+    def __init__(self) -> None:
+        self.ran: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, class_type: str, **inputs: Any) -> tuple[str, ...]:
+        self.ran.append((class_type, inputs))
+        return tuple(f"{class_type}.{place}" for place in range(3))
+
+    def has_guidance(self, conditioning: Any) -> bool:
+        return False
+
+    def encodes_map(self, control_net: Any) -> bool:
+        return False
+
+
+def test_inpainting_scales_picture_and_mask_alike() -> None:
+    stock, image = Recorder(), SimpleNamespace(shape=(1, 300, 600, 3))
+    wires = {"model": "m", "vae": "v", "positive": "p", "negative": "n", "image": image, "mask": "k"}
+    inpaint(stock, settings=settings_of(load().variant("sdxl-base")), size=INPAINT_SIZES[1], **wires)
+    scaled = [inputs for name, inputs in stock.ran if name == "ImageScale"]
+    assert [(one["width"], one["height"], one["crop"]) for one in scaled] == [(1448, 728, "center")] * 2
+    assert [name for name, _ in stock.ran][-2:] == ["VAEEncode", "SetLatentNoiseMask"]
+    assert stock.ran[-1][1]["mask"] == "ImageToMask.0"
+    stock = Recorder()
+    inpaint(stock, settings=settings_of(load().variant("sdxl-base")), **wires)
+    assert [name for name, _ in stock.ran] == ["VAEEncode", "SetLatentNoiseMask"]
+
+
+def test_the_union_lora_reads_the_map_as_a_reference() -> None:
+    stock, name = Recorder(), "qwen_image_union_diffsynth_lora.safetensors"
+    found = Detection(kind="lora", families=("qwen-image",))
+    wires = {"model": "m", "vae": "v", "positive": "p", "negative": "n", "image": "i", "latent": "l"}
+    numbers = {"kind": "canny", "strength": 0.8, "start_percent": 0.0, "end_percent": 1.0}
+    told = control_by_a_map(
+        stock, settings=settings_of(load().variant("qwen-image")), file=(name, found), **wires, **numbers
+    )
+    assert [name for name, _ in stock.ran] == ["LoraLoaderModelOnly", "VAEEncode", "ReferenceLatent", "ReferenceLatent"]
+    assert stock.ran[0][1]["strength_model"] == 0.8
+    assert told == ("LoraLoaderModelOnly.0", "ReferenceLatent.0", "ReferenceLatent.0", "l")
 
 
 def test_marker_values() -> None:
