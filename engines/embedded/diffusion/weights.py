@@ -7,7 +7,7 @@ way to build a module; it is a value that may be kept and shared, and `Component
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -68,6 +68,10 @@ class Weights(Mapping[str, torch.Tensor]):
         """A tensor's dtype, without reading it."""
         return self._tensors[name].dtype
 
+    def entry(self, name: str) -> torch.Tensor | Deferred:
+        """What stands behind a name: the same object in every `Weights` made of this one."""
+        return self._tensors[name]
+
     @property
     def bytes(self) -> int:
         """What the tensors take in float32."""
@@ -115,6 +119,15 @@ class WeightPatch:
     creates: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Loaded:
+    """A built module: what it is given must be on its device in its dtype."""
+
+    module: Any
+    device: torch.device
+    dtype: torch.dtype
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Component:
     """A module that can be built. Equal only to itself: `memory` keeps what was built by this identity.
@@ -128,6 +141,8 @@ class Component:
         role: decides device and dtype.
         dtype: asked for by a widget ("fp8_e4m3fn"…); None leaves the choice to the machine.
         patches: applied in order.
+        halved: tensors whose names begin so are rounded to fp16 where the file has more, as ComfyUI does with CLIP's.
+        dtypes: for the network and the autoencoder, what a GPU may compute in, the best first.
     """
 
     weights: Weights
@@ -135,13 +150,18 @@ class Component:
     role: Role
     dtype: torch.dtype | None = None
     patches: tuple[WeightPatch, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    halved: tuple[str, ...] = ()
+    dtypes: tuple[torch.dtype, ...] = (torch.float16, torch.bfloat16, torch.float32)
 
     def module(self) -> Any:
         """The built module, on its device. Raises `NodeProblem` for weights that do not fit, `NotEnoughMemory`."""
+        return self.loaded().module
+
+    def loaded(self) -> Loaded:
+        """The same with its device and dtype."""
         from . import memory
 
-        return memory.store().module(self)
+        return memory.store().loaded(self)
 
     def patched(self, patches: Sequence[WeightPatch]) -> Component:
         """The same with further patches; tensors without a patch stay shared."""
