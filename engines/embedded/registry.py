@@ -17,6 +17,24 @@ SCHEMAS_OF = "0.33.0"  # the ComfyUI whose node schemas the engine presents
 
 # module -> its classes. A test holds this table to what the modules declare.
 MODULES: Mapping[str, tuple[str, ...]] = {
+    "nodes_conditioning": (
+        "CLIPSetLastLayer",
+        "CLIPTextEncode",
+        "CLIPTextEncodeControlnet",
+        "CLIPTextEncodeSDXL",
+        "CLIPTextEncodeSDXLRefiner",
+        "ConditioningAverage",
+        "ConditioningCombine",
+        "ConditioningConcat",
+        "ConditioningMultiply",
+        "ConditioningSetArea",
+        "ConditioningSetAreaPercentage",
+        "ConditioningSetAreaPercentageVideo",
+        "ConditioningSetAreaStrength",
+        "ConditioningSetMask",
+        "ConditioningSetTimestepRange",
+        "ConditioningZeroOut",
+    ),
     "nodes_filter": ("Canny", "ImageAddNoise", "ImageBlend", "ImageBlur", "ImageInvert", "ImageSharpen"),
     "nodes_image": (
         "BatchImagesNode",
@@ -30,6 +48,15 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "ImageRotate",
         "ImageStitch",
         "RepeatImageBatch",
+    ),
+    "nodes_latent": (
+        "EmptyLatentImage",
+        "EmptySD3LatentImage",
+        "SetLatentNoiseMask",
+        "VAEDecode",
+        "VAEDecodeTiled",
+        "VAEEncode",
+        "VAEEncodeTiled",
     ),
     "nodes_load": ("LoadImage", "LoadImageMask"),
     "nodes_logic": (
@@ -58,6 +85,15 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "SplitImageWithAlpha",
         "ThresholdMask",
     ),
+    "nodes_models": (
+        "CLIPLoader",
+        "CheckpointLoaderSimple",
+        "DualCLIPLoader",
+        "QuadrupleCLIPLoader",
+        "TripleCLIPLoader",
+        "UNETLoader",
+        "VAELoader",
+    ),
     "nodes_primitive": (
         "PrimitiveBoolean",
         "PrimitiveBoundingBox",
@@ -66,6 +102,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "PrimitiveString",
         "PrimitiveStringMultiline",
     ),
+    "nodes_sampling": ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced"),
     "nodes_save": ("ImageCompare", "ImageCropV2", "MaskPreview", "PreviewImage", "SaveImage"),
     "nodes_scale": (
         "ImageScale",

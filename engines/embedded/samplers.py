@@ -34,6 +34,7 @@ class Walk:
         seed: of the noise between steps.
         told: hears (step, latent, denoised) before each step; may raise to stop.
         eta, s_noise: how much noise is put back at each step, and a factor to it.
+        unguided: as `denoise`, with what the model sees under the negative alone beside it; the CFG++ samplers need it.
     """
 
     denoise: Denoiser
@@ -42,6 +43,7 @@ class Walk:
     told: Callable[[int, torch.Tensor, torch.Tensor], None] = lambda step, x, denoised: None
     eta: float = 1.0
     s_noise: float = 1.0
+    unguided: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def see(self, x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
         """What the model makes of `x` at one level."""

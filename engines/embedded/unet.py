@@ -159,6 +159,8 @@ class UNet(UNetParts):
             timesteps: [batch].
             context: text [batch, tokens, width].
             label: what SDXL is told besides (pooled text and sizes) [batch, width].
+            control: what ControlNets add: "input" to what comes out of each input block, "middle", "output" to what
+                each input block hands over to the way up; by the block's number.
             control: what ControlNets add: "input" and "middle" after the blocks, "output" to what the way up is joined
                 with. Each list is taken from its end.
         """

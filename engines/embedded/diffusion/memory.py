@@ -25,11 +25,11 @@ import torch
 
 from ..memory import RESERVE, available
 from ..problems import NodeProblem, NotEnoughMemory
-from .streaming import lazy_embeddings, stream
+from .streaming import stream
 from .weights import Component, Deferred, Loaded, State
 
-STREAMED_TEXT_BYTES = 2 * 1024**3  # in float32; larger text encoders are cast as they are used, as ComfyUI does with
-all
+# In float32; larger text encoders are cast as they are used, as ComfyUI does with all of them.
+STREAMED_TEXT_BYTES = 2 * 1024**3
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _SMALL = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
@@ -101,6 +101,9 @@ class _Placed(State):
                 tensor = apply(tensor)
             if halved:
                 tensor = tensor.to(torch.float16)
+            if self._dtype is None:  # streamed: kept as the file keeps its own
+                kept = self._component.weights.dtype(name) if name in self._component.weights else torch.float16
+                tensor = tensor.to(torch.float16 if kept in _SMALL else kept)
             tensor = self._cast(tensor)
             self.bytes += tensor.nbytes
             return tensor

@@ -51,8 +51,7 @@ def read_weights(path: Path) -> Weights:
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
     except OSError as error:
         raise NodeProblem(
-            f"model {path.name!r} cannot be read: {error.strerror or error}", remedy="check its permissions and the
-            disk"
+            f"model {path.name!r} cannot be read: {error.strerror or error}", remedy="check its permissions"
         ) from error
     metadata = header.pop("__metadata__", None) or {}
     begin = 8 + int.from_bytes(start, "little")

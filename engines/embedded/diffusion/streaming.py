@@ -23,18 +23,13 @@ def stream(built: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Let every layer of `built` take its weights to `device` in `dtype` when it runs."""
     for module in modules_in(built):
         for layer in module.modules():
-            if isinstance(layer, nn.Embedding):
+            moved = getattr(layer, "moved", None)
+            if moved is not None:  # it knows how to
+                moved(device, dtype)
+            elif isinstance(layer, nn.Embedding):
                 _lazy_embedding(layer, device, dtype)
             elif layer._parameters or layer._buffers:
                 _Streamed(layer, device, dtype)
-
-
-def lazy_embeddings(built: Any, dtype: torch.dtype) -> None:
-    """Let tables of vectors stay as the file has them: only the rows that are looked up are cast."""
-    for module in modules_in(built):
-        for layer in module.modules():
-            if isinstance(layer, nn.Embedding):
-                _lazy_embedding(layer, layer.weight.device, dtype)
 
 
 def _lazy_embedding(layer: nn.Embedding, device: torch.device, dtype: torch.dtype) -> None:

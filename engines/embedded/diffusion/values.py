@@ -111,8 +111,9 @@ class Asked:
     seed: int = 0
 
 
-# What a ControlNet hands to `predict`: "input", "middle", "output" (U-Nets) or "input", "output" (transformers) by
-# block.
+# What a ControlNet hands to `predict`, by the number of the block: a U-Net's "input"[i] is added to what input block i
+# gives, "output"[i] to what it hands over to the way up, "middle"[0] in the middle; None adds nothing.
+# Transformers have "input" and "output" by the number of the block too.
 Residuals = Mapping[str, Sequence[torch.Tensor | None]]
 
 
@@ -159,6 +160,7 @@ class Network(ABC):
         levels: its noise levels, which a model sampling node may replace.
         prediction: what it predicts.
         text_width: of what it is told, None where that varies; a text of another width is an error that says so.
+        dtypes: what a GPU may compute in, the best first.
     """
 
     family: str
@@ -167,6 +169,7 @@ class Network(ABC):
     levels: NoiseLevels
     prediction: Prediction
     text_width: int | None = None
+    dtypes: tuple[torch.dtype, ...] = (torch.float16, torch.bfloat16, torch.float32)
 
     @abstractmethod
     def build(self, state: State) -> Any:
@@ -194,7 +197,8 @@ class Network(ABC):
         return model.prediction.noisy(level, noise, latent)
 
     def aliases(self, weights: Weights) -> Mapping[str, Alias]:
-        """Other names of the tensors in LoRA files, without ``lora_unet_``, ``transformer.``, ``unet.`` before them."""
+        """Other names of the tensors in LoRA files (diffusers' dotted ones), without ``lora_unet_``, ``transformer.``,
+        ``unet.`` before and ``.weight`` behind them."""
         return {}
 
     def activation_bytes(self, shape: Sequence[int], item: int) -> int:

@@ -2,7 +2,7 @@
 
 ComfyUI uses the tokenizer of transformers 4 in Python, without ftfy: text is cleaned as BERT's is (control characters
 go, Chinese characters stand alone, NFC), set in small letters, cut into words and byte pairs. transformers 5 cleans
-otherwise, so the cleaning is here; the vocabulary is OpenAI's, from ``open_clip_torch``'s data file or a tokenizer folder.
+otherwise, so the cleaning is here; the vocabulary is OpenAI's, from ``open_clip_torch``'s data file or a folder.
 Sources: transformers 4 ``tokenization_clip.py`` (behaviour), Radford et al. 2021 (arXiv 2103.00020).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gzip
 import importlib.util
+import itertools
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +75,7 @@ class ClipTokenizer:
         parts = [self._letters[byte] for byte in word.encode("utf-8", "surrogatepass")]
         parts[-1] += "</w>"
         while len(parts) > 1:
-            pairs = zip(parts, parts[1:], strict=False)
+            pairs = itertools.pairwise(parts)
             rank, pair = min((self._ranks.get(pair, len(self._ranks)), pair) for pair in pairs)
             if rank == len(self._ranks):
                 break
