@@ -57,9 +57,23 @@ def test_it_encodes_as_comfyui_does(activation: str) -> None:
         assert near(pooled.flatten(), output["pooled"])
 
 
-def test_layers_that_are_not_there_are_refused() -> None:
-    with pytest.raises(NodeProblem, match="no layer -9"):
-        made("gelu").encode([[(49406, 1.0), (49407, 1.0)]], layer=-9)
+def test_a_layer_that_is_not_there_is_the_last_as_in_comfyui() -> None:
+    model = made("gelu")
+    tokens = [[(49406, 1.0), *[(49407, 1.0)] * 76]]
+    with torch.no_grad():
+        beyond, last = (model.encode(tokens, layer=layer, normalised=False)[0] for layer in (-9, None))
+    assert torch.equal(beyond, last)
+
+
+def test_a_vector_takes_the_place_of_a_token() -> None:
+    model = made("gelu")
+    table = model.model.state_dict()
+    name = next(key for key in table if key.endswith("token_embedding.weight"))
+    number = 7
+    tokens = [[(49406, 1.0), (number, 1.0), *[(49407, 1.0)] * 75]]
+    vectors = [[(49406, 1.0), (table[name][number].clone(), 1.0), *[(49407, 1.0)] * 75]]
+    with torch.no_grad():
+        assert torch.equal(model.encode(tokens)[0], model.encode(vectors)[0])
 
 
 def test_other_files_are_refused() -> None:
