@@ -102,6 +102,13 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "PrimitiveString",
         "PrimitiveStringMultiline",
     ),
+    "nodes_qwen": (
+        "EmptyQwenImageLayeredLatentImage",
+        "ModelPatchLoader",
+        "QwenImageDiffsynthControlnet",
+        "TextEncodeQwenImageEdit",
+        "TextEncodeQwenImageEditPlus",
+    ),
     "nodes_sampling": ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced"),
     "nodes_save": ("ImageCompare", "ImageCropV2", "MaskPreview", "PreviewImage", "SaveImage"),
     "nodes_scale": (
@@ -112,6 +119,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "ResizeAndPadImage",
         "ResizeImageMaskNode",
     ),
+    "nodes_sd3": ("CLIPTextEncodeSD3",),
     "nodes_sigmas": (
         "ExponentialScheduler",
         "ExtendIntermediateSigmas",

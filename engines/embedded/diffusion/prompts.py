@@ -24,7 +24,12 @@ def needed(clip: Clip | None) -> Clip:
 def encoded(clip: Clip | None, text: str, context: Context, **added: Any) -> tuple[Condition, ...]:
     """The conditioning of a prompt, with these options added. Textual inversions are found in ``models/embeddings``."""
     clip = needed(clip)
-    return encoded_tokens(clip, clip.tokenize(text, embeddings=embeddings(context)), **added)
+    return encoded_tokens(clip, tokenized(clip, text, context), **added)
+
+
+def tokenized(clip: Clip, text: str, context: Context, **options: Any) -> Any:
+    """The tokens of a prompt: `Clip.tokenize` with what it needs of the run (textual inversions, vocabularies)."""
+    return clip.tokenize(text, embeddings=embeddings(context), run=context.run, **options)
 
 
 def encoded_tokens(clip: Clip, tokens: Any, **added: Any) -> tuple[Condition, ...]:

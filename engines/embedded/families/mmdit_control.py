@@ -227,7 +227,9 @@ class SD3Control(ControlKind):
 
     factor = 1
 
-    def __init__(self, *, joint: bool, latent: LatentFormat, picture: str | None = None, with_mask: bool = False) -> None:
+    def __init__(
+        self, *, joint: bool, latent: LatentFormat, picture: str | None = None, with_mask: bool = False
+    ) -> None:
         self.joint = joint
         self.latent = latent
         self.picture = picture

@@ -15,7 +15,7 @@ from ..diffusion.values import Asked, Condition, Network, Residuals, Step
 from ..diffusion.weights import Component, State, Weights
 from ..problems import NodeProblem
 from ..sigmas import FluxFlow
-from . import Family, qwen_transformer
+from . import Family, qwen_text, qwen_transformer
 from .wan_autoencoder import wan_coder
 
 SHIFT = 1.15
@@ -59,6 +59,7 @@ class QwenImage(Network):
 
     family = "qwen_image"
     latent = WAN_LATENT
+    dtypes = (torch.bfloat16, torch.float32)  # half precision overflows
 
     def __init__(self, variant: str, text_width: int) -> None:
         self.variant = variant
@@ -140,7 +141,15 @@ def control(weights: Weights) -> ControlNet | None:
         return None
     extra = weights.shape("controlnet_x_embedder.weight")[1] - weights.shape("img_in.weight")[1]
     kind = QwenControl(with_mask=extra > 0)
-    return ControlNet(kind=kind, component=Component(weights=weights, build=kind.build, role="control"))
+    return ControlNet(
+        kind=kind, component=Component(weights=weights, build=kind.build, role="control", dtypes=QwenImage.dtypes)
+    )
 
 
-FAMILY = Family(name="qwen_image", denoiser=_denoiser, autoencoder=wan_coder)
+FAMILY = Family(
+    name="qwen_image",
+    denoiser=_denoiser,
+    checkpoint_text=lambda weights, network: qwen_text.in_checkpoint(weights),
+    texts={"qwen_image": qwen_text.text},
+    autoencoder=wan_coder,
+)

@@ -5,12 +5,12 @@ Behaviour of ComfyUI 0.33.0 ``comfy/text_encoders/qwen_image.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from ..diffusion.values import Alias, Clip, Condition, Embeddings, TextEncoder
+from ..diffusion.values import Clip, Condition, Embeddings, TextEncoder
 from ..diffusion.weights import Component, State, Weights
 from ..problems import NodeProblem
 from . import qwen_vl
@@ -74,15 +74,6 @@ class QwenImageEncoder(TextEncoder):
         start = told_from(tokens, text.shape[1])
         text, mask = text[:, start:].cpu(), mask[:, start:].cpu()
         return Condition(text=text, options={} if bool(mask.all()) else {"attention_mask": mask})
-
-    def aliases(self, weights: Weights) -> Mapping[str, Alias]:
-        """See `TextEncoder.aliases`."""
-        found: dict[str, Alias] = {}
-        for name in weights:
-            module = name.removeprefix(f"{NAME}.model.")
-            if module != name and module.endswith(".weight"):
-                found[f"lora_te_{module.removesuffix('.weight').replace('.', '_')}"] = Alias(name=name)
-        return found
 
 
 def entries(

@@ -14,7 +14,7 @@ from ..diffusion.values import Alias, Asked, Condition, Network, Step
 from ..diffusion.weights import State, Weights
 from ..problems import NodeProblem
 from ..sigmas import Flow
-from . import Family, mmdit
+from . import Family, mmdit, sd3_text
 from .mmdit_layout import block_count, dual_attention, pieces
 
 SHIFT = 3.0
@@ -107,4 +107,9 @@ def _denoiser(weights: Weights) -> Network | None:
     return SD3(variant, text)
 
 
-FAMILY = Family(name="sd3", denoiser=_denoiser)
+FAMILY = Family(
+    name="sd3",
+    denoiser=_denoiser,
+    checkpoint_text=lambda weights, network: sd3_text.in_checkpoint(weights),
+    texts={"sd3": sd3_text.text},
+)
