@@ -35,8 +35,9 @@ def sd1() -> Layout:
 
 
 def sd2() -> Layout:
-    """Stable Diffusion 2.1 and SD-Turbo, a whole checkpoint."""
+    """Stable Diffusion 2.1 and SD-Turbo, a whole checkpoint; the encoder's last layer, which the header lacks, too."""
     text = below(header("sd2_checkpoint"), "cond_stage_model.")
+    text |= {name.replace(".22.", ".23."): shape for name, shape in text.items() if ".resblocks.22." in name}
     return _checkpoint(unet("sd2_checkpoint"), {"cond_stage_model.": text}, 4)
 
 

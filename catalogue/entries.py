@@ -22,6 +22,7 @@ Role = Literal[
     "controlnet",
     "lora",
     "model_patch",
+    "upscaler",
     "tokenizer",
 ]
 Task = Literal[

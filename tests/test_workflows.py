@@ -33,7 +33,10 @@ VERSIONS = ("0.3.64", "0.33.0")
 TITLE = 30  # pixels of a node's title bar, above its position
 START_SECONDS = 180
 NO_MODELS = {"contact-sheet"}
-"""Workflows that need no model and sample nothing."""
+"""Workflows that need no model."""
+
+DRAWS_NOTHING = NO_MODELS | {"upscale-with-model"}
+"""Workflows that sample nothing: there is neither a prompt nor a seed."""
 
 Box = tuple[float, float, float, float]
 Shapes = dict[str, tuple[int, ...]]
@@ -83,8 +86,8 @@ def test_its_interface_is_what_a_person_chose(path: Path) -> None:
     assert len(interface.parameters) == len(chosen["inputs"]) >= 2, "an input of App Mode is lost"
     assert [output.node for output in interface.outputs] == [str(node) for node in chosen["outputs"]]
     names = {parameter.name for parameter in interface.parameters}
-    assert "prompt" in names or path.stem in NO_MODELS | {"svd-xt-image-to-video"}
-    assert "seed" in names or path.stem in NO_MODELS
+    assert "prompt" in names or path.stem in DRAWS_NOTHING | {"svd-xt-image-to-video"}
+    assert "seed" in names or path.stem in DRAWS_NOTHING
     assert not any(re.search(r"_\d+$", name) and name.startswith(("prompt", "seed", "text")) for name in names)
 
 
@@ -221,6 +224,7 @@ FIXTURES = (
     ("sd3.5_medium", "sd3.5_medium"),
     ("v2-1_768", "sd2_checkpoint"),
     ("sd_turbo", "sd2_checkpoint"),
+    ("sd_xl_refiner", "sdxl_refiner_checkpoint"),
     ("sd_xl", "sdxl_checkpoint"),
     ("sdxl_lightning_4step.", "sdxl_checkpoint"),
     ("svd", "svd_checkpoint"),
@@ -228,6 +232,7 @@ FIXTURES = (
     ("sigclip", "sigclip_384"),
     ("FLUX.1-dev-ControlNet-Union", "controlnet_flux_union"),
     ("Qwen-Image-InstantX-ControlNet-Union", "controlnet_qwen_instantx_union"),
+    ("Qwen-Image-InstantX-ControlNet-Inpainting", "controlnet_qwen_instantx_inpainting"),
     ("control_v11", "controlnet_sd1_ldm"),
     ("diffusion_pytorch_model_promax", "diffusers_controlnet_union_sdxl"),
     ("flux1-canny-dev.", "flux1_canny_dev"),
@@ -270,6 +275,10 @@ SMALL: dict[str, Shapes] = {
         "transformer_blocks.59.attn.add_k_proj.lora_up.weight": (3072, 16),
         "transformer_blocks.59.img_mlp.net.0.proj.lora_down.weight": (16, 3072),
         "transformer_blocks.59.img_mlp.net.0.proj.lora_up.weight": (12288, 16),
+    },
+    "RealESRGAN_x4plus.safetensors": {
+        "conv_first.weight": (64, 3, 3, 3),
+        "body.0.rdb1.conv1.weight": (32, 64, 3, 3),
     },
     "flux1-canny-dev-lora.safetensors": {
         "double_blocks.0.img_attn.qkv.lora_A.weight": (16, 3072),

@@ -22,6 +22,7 @@ FOLDERS = {
     "controlnet": "controlnet",
     "lora": "loras",
     "model_patch": "model_patches",
+    "upscaler": "upscale_models",
     "tokenizer": "tokenizers",
 }
 PARTS = {
