@@ -222,9 +222,14 @@ def sd1_lora() -> Layout:
     return low_rank(unet("sd1_checkpoint"), _ATTENTION, _kohya("lora_unet_"), "lora_down", "lora_up") | text
 
 
+def sdxl_unet_lora() -> Layout:
+    """kohya's names, for the UNet, as the Lightning file is."""
+    return low_rank(unet("sdxl_checkpoint"), _ATTENTION, _kohya("lora_unet_"), "lora_down", "lora_up")
+
+
 def sdxl_lora() -> Layout:
     """kohya's names, for the UNet and both encoders."""
-    layout = low_rank(unet("sdxl_checkpoint"), _ATTENTION, _kohya("lora_unet_"), "lora_down", "lora_up")
+    layout = sdxl_unet_lora()
     for encoder, prefix in ((clip_l(), "lora_te1_"), (clip_g(), "lora_te2_")):
         layout |= low_rank(encoder, _TEXT, _kohya(prefix), "lora_down", "lora_up")
     return layout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,23 @@ def comfyui_installs() -> list[ComfyUIInstall]:
     if not installs:
         pytest.skip("no ComfyUI: set ATELIER_TEST_COMFYUI to path=python pairs")
     return installs
+
+
+@pytest.fixture(scope="session")
+def tiny_comfyui(comfyui_install: ComfyUIInstall, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A server with this pack, the tiny models and the shim, one for each version (``benchmarks/real_comfyui.py``);
+    ATELIER_TEST_TINY names a folder that keeps the models.
+    """
+    import real_comfyui
+    import run_workflows
+    import tiny_models
+
+    kept = os.environ.get("ATELIER_TEST_TINY")
+    models = Path(kept) if kept else tmp_path_factory.getbasetemp() / "tiny-models"
+    tiny_models.write_all(models)
+    install = real_comfyui.Install(path=comfyui_install.path, python=comfyui_install.python)
+    with real_comfyui.running(install, tmp_path_factory.mktemp("tiny"), models, packs=(run_workflows.SHIM,)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
