@@ -6,6 +6,7 @@ Sources: ComfyUI ``comfy/sample.py`` (first noise), ``comfy/k_diffusion/sampling
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,7 +53,9 @@ def brownian_noise(like: torch.Tensor, sigmas: torch.Tensor, seed: int) -> Noise
     def draw(sigma: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
         start, end = sigma.cpu().float(), following.cpu().float()
         rising = bool(start < end)
-        step = path(start, end) if rising else -path(end, start)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of bounds that rounding moves by 1e-7
+            step = path(start, end) if rising else -path(end, start)
         noise: torch.Tensor = step.to(like) / (end - start).abs().sqrt().to(like)
         return noise
 
