@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from .context import Context
 from .diffusion import loading
-from .diffusion.files import find_model, model_file, model_inputs
+from .diffusion.files import NodeOptions, find_model, model_file, model_inputs
 from .diffusion.values import Clip, Model, Vae
+from .families.tokenizers import missing
 from .problems import NodeProblem
 from .registry import Fault, NodeGroup
 
@@ -25,7 +26,42 @@ _DTYPES = {
 _BUILT_IN_VAE = frozenset({"pixel_space"})
 
 
-@NODES.node("CheckpointLoaderSimple", **model_inputs(ckpt_name="checkpoints"))
+def _with_text(load: Callable[..., Clip | None], **folders: str) -> NodeOptions:
+    """`model_inputs`, and a check that the files hold text encoders whose tokenizers are there."""
+    options = model_inputs(**folders)
+
+    def validate(*, context: Context, **values: Any) -> Iterator[Fault]:
+        faults = list(options["validate"](context=context, **values))
+        yield from faults
+        if faults or not all(isinstance(values.get(name), str) for name in folders):
+            return
+        name = next(iter(folders))
+        try:
+            clip = load(context=context, **values)
+        except NodeProblem as problem:
+            yield Fault(input_name=name, message=problem.message, remedy=problem.remedy)
+            return
+        for files in clip.encoder.tokenizers if clip is not None else ():
+            lacking = missing(files, context.run)
+            if lacking is not None:
+                yield Fault(input_name=name, message=lacking.message, remedy=lacking.remedy)
+
+    return {"fingerprint": options["fingerprint"], "validate": validate}
+
+
+def _text_of_checkpoint(*, context: Context, ckpt_name: str, **_: Any) -> Clip | None:
+    return loading.checkpoint(model_file(context, "checkpoints", ckpt_name)).clip
+
+
+def _text_of_files(kind: str | None = None) -> Callable[..., Clip]:
+    def load(*, context: Context, **values: Any) -> Clip:
+        names = [value for name, value in sorted(values.items()) if name.startswith("clip_name")]
+        return _text_encoders(context, kind or values["type"], *names)
+
+    return load
+
+
+@NODES.node("CheckpointLoaderSimple", **_with_text(_text_of_checkpoint, ckpt_name="checkpoints"))
 def checkpoint(ckpt_name: str, *, context: Context) -> tuple[Model, Clip | None, Vae | None]:
     """Everything in a whole checkpoint."""
     found = loading.checkpoint(model_file(context, "checkpoints", ckpt_name))
@@ -38,7 +74,7 @@ def diffusion_model(unet_name: str, weight_dtype: str, *, context: Context) -> M
     return loading.diffusion_model(model_file(context, "diffusion_models", unet_name), _DTYPES[weight_dtype])
 
 
-@NODES.node("CLIPLoader", **model_inputs(clip_name="text_encoders"))
+@NODES.node("CLIPLoader", **_with_text(_text_of_files(), clip_name="text_encoders"))
 def text_encoder(
     clip_name: str,
     type: str,  # ComfyUI's name
@@ -50,7 +86,7 @@ def text_encoder(
     return _text_encoders(context, type, clip_name)
 
 
-@NODES.node("DualCLIPLoader", **model_inputs(clip_name1="text_encoders", clip_name2="text_encoders"))
+@NODES.node("DualCLIPLoader", **_with_text(_text_of_files(), clip_name1="text_encoders", clip_name2="text_encoders"))
 def two_text_encoders(
     clip_name1: str,
     clip_name2: str,
@@ -65,7 +101,9 @@ def two_text_encoders(
 
 @NODES.node(
     "TripleCLIPLoader",
-    **model_inputs(clip_name1="text_encoders", clip_name2="text_encoders", clip_name3="text_encoders"),
+    **_with_text(
+        _text_of_files("sd3"), clip_name1="text_encoders", clip_name2="text_encoders", clip_name3="text_encoders"
+    ),
 )
 def three_text_encoders(clip_name1: str, clip_name2: str, clip_name3: str, *, context: Context) -> Clip:
     """SD 3's three text encoders."""
@@ -74,7 +112,8 @@ def three_text_encoders(clip_name1: str, clip_name2: str, clip_name3: str, *, co
 
 @NODES.node(
     "QuadrupleCLIPLoader",
-    **model_inputs(
+    **_with_text(
+        _text_of_files("hidream"),
         clip_name1="text_encoders",
         clip_name2="text_encoders",
         clip_name3="text_encoders",

@@ -35,7 +35,21 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "ConditioningSetTimestepRange",
         "ConditioningZeroOut",
     ),
+    "nodes_editing": (
+        "DifferentialDiffusion",
+        "InpaintModelConditioning",
+        "InstructPixToPixConditioning",
+        "ReferenceLatent",
+    ),
     "nodes_filter": ("Canny", "ImageAddNoise", "ImageBlend", "ImageBlur", "ImageInvert", "ImageSharpen"),
+    "nodes_flux": (
+        "CLIPTextEncodeFlux",
+        "FluxDisableGuidance",
+        "FluxGuidance",
+        "FluxKontextImageScale",
+        "FluxKontextMultiReferenceLatentMethod",
+        "ModelSamplingFlux",
+    ),
     "nodes_image": (
         "BatchImagesNode",
         "EmptyImage",
@@ -159,6 +173,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "SaveVideo",
         "SaveWEBM",
     ),
+    "nodes_vision": ("CLIPVisionEncode", "CLIPVisionLoader", "StyleModelApply", "StyleModelLoader"),
 }
 
 # These modules run without torch.

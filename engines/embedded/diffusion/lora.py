@@ -66,7 +66,11 @@ class Adapter:
 def weight_patches(changes: Mapping[Place, Change], names: Collection[str], strength: float) -> list[WeightPatch]:
     """The changes that concern tensors of these names, for a `Component`."""
     return [
-        WeightPatch(name=place.key, apply=partial(_changed, place, change, strength))
+        WeightPatch(
+            name=place.key,
+            apply=partial(_changed, place, change, strength),
+            shape=getattr(change, "shape", None) if place.part is None else None,
+        )
         for place, change in changes.items()
         if place.key in names
     ]

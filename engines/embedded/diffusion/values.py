@@ -201,6 +201,10 @@ class Network(ABC):
         ``unet.`` before and ``.weight`` behind them."""
         return {}
 
+    def reshaped(self, shapes: Mapping[str, Sequence[int]]) -> Network:
+        """The network whose tensors of these names got other shapes by a patch (FLUX.1's control LoRAs)."""
+        return self
+
     def activation_bytes(self, shape: Sequence[int], item: int) -> int:
         """What one forward pass of a batch of that shape needs besides the weights, estimated; item is a number's
         size."""
@@ -267,7 +271,9 @@ class Model:
 
     def with_weight_patches(self, patches: Sequence[WeightPatch]) -> Model:
         """The same with patched weights."""
-        return replace(self, component=self.component.patched(patches))
+        shapes = {patch.name: patch.shape for patch in patches if patch.shape is not None}
+        network = self.network.reshaped(shapes) if shapes else self.network
+        return replace(self, network=network, component=self.component.patched(patches))
 
     def with_patch(self, place: str, patch: Any) -> Model:
         """The same with a patch at that place, after those that are there."""
@@ -296,9 +302,15 @@ class Model:
 
 
 class TextEncoder(ABC):
-    """A family's text encoders, described; their tensors are in the Clip's component."""
+    """A family's text encoders, described; their tensors are in the Clip's component.
+
+    Attributes:
+        tokenizers: the tokenizers (`families.tokenizers.TokenizerFiles`) that a run must find; `tokenize` gets the
+            `context.Run` as its option "run", for `families.tokenizers.vocabulary`.
+    """
 
     family: str
+    tokenizers: Sequence[Any] = ()
 
     @abstractmethod
     def build(self, state: State) -> Any:

@@ -111,11 +111,13 @@ class WeightPatch:
         name: the tensor's, in the component's `Weights`.
         apply: takes the tensor in float32 on the device where it is needed and returns the changed one, a new tensor;
             its shape may differ (a control LoRA widens the first layer). Strength is its own affair.
+        shape: the new shape, where it differs.
         creates: whether it makes a tensor that the file lacks (`apply` then gets an empty one).
     """
 
     name: str
     apply: Callable[[torch.Tensor], torch.Tensor]
+    shape: Sequence[int] | None = None
     creates: bool = False
 
 

@@ -7,7 +7,6 @@ text unless masks are asked for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ FLUX = Layout(end=END, pad=PAD, least=256)
 STABLE_DIFFUSION_3 = Layout(end=END, pad=PAD, least=77)
 HIDREAM = Layout(end=END, pad=PAD, length=128, least=128)  # of its sections only the first is read
 
-_BLOCK = re.compile(r"encoder\.block\.(\d+)\.")
 _BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 _QUERY = "encoder.block.0.layer.0.SelfAttention.q.weight"
 _FORWARD = "encoder.block.0.layer.1.DenseReluDense."
@@ -48,7 +46,7 @@ def configuration(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
             "d_model": width,
             "d_kv": state[_QUERY].shape[0] // heads,
             "d_ff": state[f"{_FORWARD}{'wi_0' if gated else 'wi'}.weight"].shape[0],
-            "num_layers": 1 + max(int(found[1]) for name in state if (found := _BLOCK.match(name))),
+            "num_layers": sum(name.endswith(".SelfAttention.q.weight") for name in state),
             "num_heads": heads,
             "relative_attention_num_buckets": buckets,
             "relative_attention_max_distance": 128,
@@ -89,12 +87,16 @@ class T5Text(nn.Module):
         fill(self.model, own, what="the T5 text encoder")
         self.width: int = config.d_model
 
-    def encode(self, sections: Sequence[Sequence[Token]], *, masked: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(
+        self, sections: Sequence[Sequence[Token]], *, masked: bool = False, layer: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The text [1, tokens, width] in float32, and which tokens are text [1, tokens] (1, or 0 behind the end).
 
         Args:
             sections: tokens with their weights, all of one length.
             masked: whether tokens behind the end are hidden from the others.
+            layer: from which layer, -2 the last but one…; the last norm is applied to it. One that is not there
+                stands for the last, as in ComfyUI.
         """
         length = max(len(section) for section in sections)
         rows = [[token for token, _ in section] for section in sections]
@@ -102,8 +104,16 @@ class T5Text(nn.Module):
         if weighted:
             rows.append([END, *([PAD] * (length - 1))])
         vectors, mask = self._embedded(rows)
-        answer = self.model(inputs_embeds=vectors, attention_mask=mask if masked else torch.ones_like(mask))
-        hidden = answer.last_hidden_state.float()
+        earlier = layer is not None and -len(self.model.encoder.block) <= layer < -1
+        answer = self.model(
+            inputs_embeds=vectors,
+            attention_mask=mask if masked else torch.ones_like(mask),
+            output_hidden_states=earlier,
+        )
+        hidden = answer.last_hidden_state
+        if earlier and layer is not None:
+            hidden = self.model.encoder.final_layer_norm(answer.hidden_states[layer])
+        hidden = hidden.float()
         text = hidden[: len(sections)]
         if weighted:
             weights = torch.tensor(
