@@ -42,6 +42,7 @@ class QwenImageEncoder(TextEncoder):
     """Qwen 2.5 VL with Qwen-Image's templates."""
 
     family = "qwen_image"
+    tokenizers = (QWEN25,)
 
     def build(self, state: State) -> QwenVL:
         """See `TextEncoder.build`."""

@@ -48,6 +48,7 @@ class SD3Encoder(TextEncoder):
 
     def __init__(self, present: Sequence[str]) -> None:
         self.present = tuple(present)
+        self.tokenizers = (T5,) if "t5xxl" in self.present else ()
 
     def build(self, state: State) -> SD3Modules:
         """See `TextEncoder.build`."""
