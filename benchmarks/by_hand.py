@@ -159,6 +159,9 @@ def hunyuan(file: str, variant: str, shift: float) -> Callable[[Wiring], Parts]:
     return split(node, file, variant, encoders, "hunyuan_image_2.1_vae_fp16", clip, shifted)
 
 
+SHIFT3, SHIFT6 = ("ModelSamplingSD3", {"shift": 3.0}), ("ModelSamplingSD3", {"shift": 6.0})
+"""Of HiDream-I1 Full and Fast, and of Dev."""
+
 sd15 = checkpoint("AtelierLoadStableDiffusion", "v1-5-pruned-emaonly-fp16", "sd-1.5")
 sd21 = checkpoint("AtelierLoadStableDiffusion", "v2-1_768-ema-pruned", "sd-2.1-768v")
 sd_turbo = checkpoint("AtelierLoadStableDiffusion", "sd_turbo", "sd-turbo")

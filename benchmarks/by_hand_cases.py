@@ -16,6 +16,8 @@ from by_hand import (
     SD35,
     SDXL,
     SEED,
+    SHIFT3,
+    SHIFT6,
     SIDE,
     STEPS,
     WORDS,
@@ -302,7 +304,6 @@ def qwen_map(file: str, patch: bool) -> Case:
     return build
 
 
-_SHIFT3, _SHIFT6 = ("ModelSamplingSD3", {"shift": 3.0}), ("ModelSamplingSD3", {"shift": 6.0})
 _I1 = "AtelierLoadHiDreamI1"
 _UNION, _PROMAX = "FLUX.1-dev-ControlNet-Union-Pro", "diffusion_pytorch_model_promax"
 _FILL = flux("flux1-fill-dev", "flux1-fill-dev", "AtelierLoadFluxTools")
@@ -311,7 +312,7 @@ _TO_768 = ("ImageScale", {"upscale_method": "bilinear", "width": 768, "height": 
 _TO_A_MEGAPIXEL = ("ImageScaleToTotalPixels", {"upscale_method": "area", "megapixels": 1.0})
 _NORMAL = replace(FLUX, scheduler="normal")
 _DEPTH35 = replace(SD35, cfg=8.0, scheduler="normal")
-_HIDREAM_FULL = hidream("hidream_i1_full_fp8", "hidream-i1-full", _I1, _SHIFT3)
+_HIDREAM_FULL = hidream("hidream_i1_full_fp8", "hidream-i1-full", _I1, SHIFT3)
 
 CASES: Mapping[str, Case] = {
     "sd1 text": text(sd15, SD),
@@ -344,7 +345,7 @@ CASES: Mapping[str, Case] = {
     "hidream full": text(_HIDREAM_FULL, Way(cfg=5.0, sampler="uni_pc")),
     "hidream LoRA": text(_HIDREAM_FULL, Way(cfg=5.0, sampler="uni_pc"), "tiny_hidream_lora", clip=False),
     "hidream dev": text(
-        hidream("hidream_i1_dev_fp8", "hidream-i1-dev", _I1, _SHIFT6), Way(sampler="lcm", scheduler="normal")
+        hidream("hidream_i1_dev_fp8", "hidream-i1-dev", _I1, SHIFT6), Way(sampler="lcm", scheduler="normal")
     ),
     "hidream e1": hidream_edit("hidream_e1_full_bf16", "hidream-e1-full", (5.0, 2.0), "normal", _TO_768),
     "hidream e1.1": hidream_edit(

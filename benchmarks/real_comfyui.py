@@ -87,16 +87,19 @@ class Server:
 
     def run(self, prompt: Prompt, seconds: float = 300) -> dict[str, Any]:
         """A prompt's outputs by node; RunError where it is refused, fails or takes too long."""
+        return dict(self.history(prompt, seconds)["outputs"])
+
+    def history(self, prompt: Prompt, seconds: float = 300) -> dict[str, Any]:
+        """The history's entry of a prompt that ran to a good end; RunError as `run`."""
         answer = self.post("/prompt", {"prompt": prompt})
         if "prompt_id" not in answer or answer.get("node_errors"):
             raise RunError(f"refused: {_refusal(answer)}")
         entry = self._finished(answer["prompt_id"], seconds)
         if entry["status"]["status_str"] != "success":
             errors = [message for kind, message in entry["status"]["messages"] if kind == "execution_error"]
-            raise RunError(
-                "; ".join(f"{e['node_type']}: {' '.join(e['exception_message'].split())[:400]}" for e in errors)
-            )
-        return dict(entry["outputs"])
+            told = [f"{error['node_type']}: {' '.join(error['exception_message'].split())[:400]}" for error in errors]
+            raise RunError("; ".join(told))
+        return entry
 
     def _finished(self, job: str, seconds: float) -> dict[str, Any]:
         until = time.monotonic() + seconds
