@@ -30,14 +30,15 @@ def _filled(node: PromptNode, schemas: NodeSchemas) -> PromptNode:
     schema = schemas.get(node.class_type)
     if schema is None:
         return node
-    missing = _missing(schema.inputs, node.inputs)
+    missing = missing_values(schema.inputs, node.inputs)
     if any(spec.type == COMBO for spec in schema.inputs):
         inputs = {**node.inputs, **missing}
-        missing.update(_missing(tuple(live_inputs(schema, inputs).values()), inputs))
+        missing.update(missing_values(tuple(live_inputs(schema, inputs).values()), inputs))
     return replace(node, inputs={**node.inputs, **missing}) if missing else node
 
 
-def _missing(specs: tuple[InputSpec, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:
+def missing_values(specs: tuple[InputSpec, ...], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The required values that `inputs` lacks, as these inputs state them."""
     missing: dict[str, Any] = {}
     for spec in specs:
         if spec.name in inputs or not spec.required or not spec.is_widget:

@@ -6,10 +6,12 @@ file has two names of one weight, the later one wins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from .lora import Place, Places
 from .unet_names import to_diffusers
+from .values import Network, TextEncoder
+from .weights import Weights
 
 Names = Collection[str]
 """Names of tensors as a component's `Weights` have them."""
@@ -46,26 +48,6 @@ def unet(names: Names) -> Places:
             for prefix in ("base_model.model.", "unet.", ""):
                 places[f"{prefix}{other}"] = place
                 places[f"{prefix}{attached}"] = place
-    return places
-
-
-def renamed(*prefixes: str, joined: Iterable[str] = ()) -> Callable[[Names], Places]:
-    """Places of a family whose modules have the same names in LoRA files, behind `prefixes`.
-
-    `joined` are prefixes behind which underscores stand for the dots.
-    """
-
-    def places(names: Names) -> Places:
-        found = generic(names)
-        for name in names:
-            if name.endswith(".weight"):
-                module = name.removesuffix(".weight")
-                for prefix in prefixes:
-                    found[f"{prefix}{module}"] = Place(key=name)
-                for prefix in joined:
-                    found[f"{prefix}{_flat(module)}"] = Place(key=name)
-        return found
-
     return places
 
 
@@ -128,3 +110,29 @@ def _other_names(encoder: str, path: str, encoders: set[str]) -> Iterable[str]:
 
 def _flat(module: str) -> str:
     return module.replace(".", "_")
+
+
+def of_model(network: Network, weights: Weights) -> Places:
+    """Every name that a denoiser's tensors go by: the generic ones, a U-Net's in diffusers, and the family's own."""
+    places = dict(unet(weights) if "input_blocks.0.0.weight" in weights else generic(weights))
+    for name in weights:
+        if name.endswith(".weight"):
+            _add(places, name.removesuffix(".weight"), Place(key=name))
+    for name, alias in network.aliases(weights).items():
+        part = None if alias.length is None else (alias.dimension, alias.start, alias.length)
+        _add(places, name.removesuffix(".weight"), Place(key=alias.name, part=part))
+    return places
+
+
+def of_clip(encoder: TextEncoder, weights: Weights) -> Places:
+    """Every name that the text encoders' tensors go by."""
+    own = {name.removesuffix(".weight"): Place(key=alias.name) for name, alias in encoder.aliases(weights).items()}
+    return {**text(weights), **own}
+
+
+def _add(places: dict[str, Place], module: str, place: Place) -> None:
+    """A module's name as diffusers', PEFT's, OneTrainer's and SimpleTuner's files write it."""
+    for prefix in ("", "transformer.", "unet.", "base_model.model."):
+        places[f"{prefix}{module}"] = place
+    for prefix in ("lora_unet_", "lora_transformer_", "lycoris_"):
+        places[f"{prefix}{_flat(module)}"] = place
