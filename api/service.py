@@ -206,7 +206,11 @@ class Service:
         if engine is None:
             from ..engines import EngineConfig, create_engine
 
-            config = EngineConfig(comfyui=self.settings.comfyui, comfyui_python=self.settings.comfyui_python)
+            config = EngineConfig(
+                comfyui=self.settings.comfyui,
+                comfyui_python=self.settings.comfyui_python,
+                models_dirs=self.settings.models,
+            )
             workers = self.settings.workers
             return [create_engine(config, worker=number, workers=workers) for number in range(workers)]
         if isinstance(engine, Engine):

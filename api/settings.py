@@ -3,6 +3,7 @@ docs/deployment.md."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,11 @@ class Settings(BaseSettings):
 
     comfyui: str | None = Field(None, description="A running ComfyUI's address, or the path of a checkout to start.")
     comfyui_python: str | None = Field(None, description="The Python that runs the checkout.")
+    models: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Folders laid out like ComfyUI's `models`, separated as in PATH: where the embedded engine, a started"
+        " ComfyUI and `atelier models` look for model files.",
+    )
     workers: int = Field(1, ge=1, le=64, description="Workers, each with an engine of its own.")
 
     data_dir: Path | None = Field(
@@ -81,6 +87,13 @@ class Settings(BaseSettings):
         " (behind a proxy, say); localhost is always one.",
     )
     heartbeat_seconds: float = Field(15.0, gt=0, description="Pause between comments on a silent event stream.")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_paths(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [part for part in value.split(os.pathsep) if part.strip()]
+        return tuple(Path(part).expanduser() for part in value)
 
     @field_validator("api_keys", "allowed_origins", "allowed_hosts", mode="before")
     @classmethod

@@ -180,10 +180,12 @@ def places(comfyui: Path | None, models: list[Path]) -> tuple[ModelFolders, Path
     if comfyui is None and not models:
         from ..api import Settings
 
-        configured = Settings().comfyui
-        if not configured or is_address(configured):
+        settings = Settings()
+        models = list(settings.models)
+        if settings.comfyui and not is_address(settings.comfyui):
+            comfyui = Path(settings.comfyui)
+        elif not models:
             raise UsageError("say where models are: --models DIR, or --comfyui DIR for a ComfyUI's own")
-        comfyui = Path(configured)
     for option, folder in [("--comfyui", comfyui), *(("--models", folder) for folder in models)]:
         if folder is not None and not folder.expanduser().is_dir():
             hint = (

@@ -28,6 +28,10 @@ EngineOption = Annotated[
         "--engine", metavar="embedded|comfyui", help="Default: comfyui where one is configured, else embedded."
     ),
 ]
+ModelsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--models", metavar="DIR", help="A models folder, laid out as ComfyUI's; repeatable."),
+]
 SchemasOption = Annotated[
     Path | None,
     typer.Option("--schemas", metavar="FILE", help="Node schemas: an /object_info JSON, or a saved table."),
@@ -71,11 +75,13 @@ def load_schemas(comfyui: str | None = None, schemas: Path | None = None) -> Nod
     return None
 
 
-def engine_config(engine: str | None, comfyui: str | None, comfyui_python: str | None) -> EngineConfig:
+def engine_config(
+    engine: str | None, comfyui: str | None, comfyui_python: str | None, models: list[Path] | None = None
+) -> EngineConfig:
     """What the engine options and the settings together ask for.
 
     Raises:
-        UsageError: the options contradict each other.
+        UsageError: the options contradict each other, or a models folder is not there.
     """
     from ..api import Settings
     from ..engines import EngineConfig
@@ -93,10 +99,16 @@ def engine_config(engine: str | None, comfyui: str | None, comfyui_python: str |
             "leave one out, or give a ComfyUI's folder for its models and tokenizers"
         )
     settings = Settings()
+    folders = [("--models", folder.expanduser()) for folder in models or ()]
+    folders += [("ATELIER_MODELS:", folder) for folder in settings.models]
+    for origin, folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{origin} {folder}: no such folder")
     return EngineConfig(
         kind=kind,
         comfyui=comfyui or settings.comfyui,
         comfyui_python=comfyui_python or settings.comfyui_python,
+        models_dirs=tuple(dict.fromkeys(folder.resolve() for _, folder in folders)),
     )
 
 

@@ -16,6 +16,7 @@ from .options import (
     ComfyUIOption,
     ComfyUIPythonOption,
     EngineOption,
+    ModelsOption,
     SchemasOption,
     SourceArgument,
     engine_config,
@@ -57,6 +58,7 @@ def register(app: typer.Typer) -> None:
         engine: EngineOption = None,
         comfyui: ComfyUIOption = None,
         comfyui_python: ComfyUIPythonOption = None,
+        models: ModelsOption = None,
         schemas: SchemasOption = None,
         input_dirs: Annotated[
             list[Path] | None, typer.Option("--input-dir", metavar="DIR", help="Where input files are.")
@@ -68,7 +70,7 @@ def register(app: typer.Typer) -> None:
         """
         from ..packer import Bundle
 
-        config = engine_config(engine, comfyui, comfyui_python)
+        config = engine_config(engine, comfyui, comfyui_python, models)
         known = load_schemas(comfyui, schemas)
         bundle = Bundle.open(source, schemas=known, input_dirs=tuple(input_dirs or ()))
         values = parse_values(inputs or [], bundle.interface)
@@ -85,6 +87,7 @@ def register(app: typer.Typer) -> None:
         engine: EngineOption = None,
         comfyui: ComfyUIOption = None,
         comfyui_python: ComfyUIPythonOption = None,
+        models: ModelsOption = None,
         schemas: SchemasOption = None,
         workers: Annotated[int, typer.Option(min=1, max=64, help="Workers, each with an engine of its own.")] = 1,
         data_dir: Annotated[
@@ -99,7 +102,7 @@ def register(app: typer.Typer) -> None:
         from ..api import Settings, serve
         from ..packer import Bundle
 
-        config = engine_config(engine, comfyui, comfyui_python)
+        config = engine_config(engine, comfyui, comfyui_python, models)
         bundle = Bundle.open(source, schemas=load_schemas(comfyui, schemas), input_dirs=tuple(input_dirs or ()))
         overrides: dict[str, Any] = {"workers": workers}
         if data_dir is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -52,3 +53,11 @@ def test_a_wrong_value_is_named(config, monkeypatch):
     config.write_text("workers = \n")
     with pytest.raises(SettingsError, match=re.escape(str(config))):
         Settings()
+
+
+def test_models_folders_are_separated_as_in_path(config, monkeypatch, tmp_path):
+    monkeypatch.setenv("ATELIER_MODELS", os.pathsep.join((str(tmp_path / "a"), str(tmp_path / "b"))))
+    assert Settings().models == (tmp_path / "a", tmp_path / "b")
+    monkeypatch.delenv("ATELIER_MODELS")
+    config.write_text('models = ["/srv/models"]\n')
+    assert Settings().models == (Path("/srv/models"),)
