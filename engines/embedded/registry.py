@@ -17,6 +17,47 @@ SCHEMAS_OF = "0.33.0"  # the ComfyUI whose node schemas the engine presents
 
 # module -> its classes. A test holds this table to what the modules declare.
 MODULES: Mapping[str, tuple[str, ...]] = {
+    "nodes_atelier_image": (
+        "AtelierApplyControlNet",
+        "AtelierCannyMap",
+        "AtelierControl",
+        "AtelierEditImage",
+        "AtelierInpaint",
+        "AtelierLoadControlNet",
+        "AtelierOutpaint",
+        "AtelierRestoreSize",
+    ),
+    "nodes_atelier_load": (
+        "AtelierLoadFlux",
+        "AtelierLoadFluxKontext",
+        "AtelierLoadFluxRedux",
+        "AtelierLoadFluxTools",
+        "AtelierLoadHiDreamE1",
+        "AtelierLoadHiDreamI1",
+        "AtelierLoadHunyuanImage",
+        "AtelierLoadQwenImage",
+        "AtelierLoadQwenImageEdit",
+        "AtelierLoadSD35",
+        "AtelierLoadSDXL",
+        "AtelierLoadSVD",
+        "AtelierLoadStableDiffusion",
+    ),
+    "nodes_atelier_lora": ("AtelierLoadLora", "AtelierLoraStack"),
+    "nodes_atelier_sample": (
+        "AtelierEmptyLatent",
+        "AtelierSample",
+        "AtelierSampleEdit",
+        "AtelierSampleGuided",
+        "AtelierSampleRefined",
+        "AtelierSampleTurbo",
+        "AtelierSampleVideo",
+    ),
+    "nodes_atelier_settings": (
+        "AtelierChangeSettings",
+        "AtelierLayeredPrompt",
+        "AtelierNegativePrompt",
+        "AtelierRecommendedSettings",
+    ),
     "nodes_conditioning": (
         "CLIPSetLastLayer",
         "CLIPTextEncode",
@@ -34,6 +75,14 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "ConditioningSetMask",
         "ConditioningSetTimestepRange",
         "ConditioningZeroOut",
+    ),
+    "nodes_control": (
+        "ControlNetApply",
+        "ControlNetApplyAdvanced",
+        "ControlNetInpaintingAliMamaApply",
+        "ControlNetLoader",
+        "DiffControlNetLoader",
+        "SetUnionControlNetType",
     ),
     "nodes_editing": (
         "DifferentialDiffusion",
@@ -83,6 +132,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "CustomCombo",
         "ResolutionSelector",
     ),
+    "nodes_lora": ("LoraLoader", "LoraLoaderModelOnly"),
     "nodes_mask": (
         "BatchMasksNode",
         "CropMask",
@@ -147,7 +197,6 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "SplitSigmasDenoise",
         "VPScheduler",
     ),
-    "nodes_tile": ("ImageMergeTileList", "SplitImageToTileList"),
     "nodes_text": (
         "CaseConverter",
         "JsonExtractString",
@@ -165,6 +214,8 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "StringSubstring",
         "StringTrim",
     ),
+    "nodes_tile": ("ImageMergeTileList", "SplitImageToTileList"),
+    "nodes_upscale": ("ImageUpscaleWithModel", "UpscaleModelLoader"),
     "nodes_video": (
         "CreateVideo",
         "GetVideoComponents",
@@ -177,7 +228,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 }
 
 # These modules run without torch.
-TORCH_FREE = frozenset({"nodes_logic", "nodes_primitive", "nodes_text"})
+TORCH_FREE = frozenset({"nodes_atelier_settings", "nodes_logic", "nodes_primitive", "nodes_text"})
 
 CLASSES: Mapping[str, str] = {name: module for module, names in MODULES.items() for name in names}
 

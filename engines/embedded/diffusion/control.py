@@ -181,7 +181,7 @@ class _Running:
             self._size = x.shape[-2:]
         inputs = ControlInputs(
             x=self._model.prediction.entering(step.sigma, x).to(loaded.device, loaded.dtype),
-            timestep=self._model.levels.timestep(step.sigma).to(loaded.device, loaded.dtype),
+            timestep=self._model.levels.timestep(step.sigma.cpu()).to(loaded.device, loaded.dtype),
             hint=spread(self._hint, x.shape[0], len(step.kinds)),
             told={name: _cast(value, loaded.device, loaded.dtype) for name, value in told.items()},
             options=self._control.net.options,

@@ -174,7 +174,7 @@ class UNetControl(ControlKind):
             raise NodeProblem(
                 "a ControlNet of SDXL was put on a model of another family", remedy="choose one for the model's family"
             )
-        text = inputs.told["text"]
+        text = inputs.told.get("control_text", inputs.told["text"])
         wanted = next((m.to_k.weight.shape[1] for n, m in module.named_modules() if n.endswith("attn2")), text.shape[2])
         if text.shape[2] != wanted:
             raise NodeProblem(
