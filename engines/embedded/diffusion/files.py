@@ -6,6 +6,7 @@ the run and notices when a file changes. Source of the rules: ComfyUI ``folder_p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -37,11 +38,11 @@ def model_names(roots: Sequence[Path], folder: str) -> list[str]:
     for place in _folders(roots, folder):
         if not place.is_dir():
             continue
-        for parent, folders, files in place.walk(follow_symlinks=True):
+        for parent, folders, files in os.walk(place, followlinks=True):
             folders[:] = sorted(name for name in folders if name != ".git")
             for file in files:
                 if Path(file).suffix.lower() in EXTENSIONS:
-                    found.add((parent / file).relative_to(place).as_posix())
+                    found.add((Path(parent) / file).relative_to(place).as_posix())
     return sorted(found)
 
 
