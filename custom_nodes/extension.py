@@ -8,11 +8,13 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .nodes_control import CONTROL_NODES
+from .nodes_hunyuan3 import HUNYUAN3_NODES
 from .nodes_image import IMAGE_NODES
 from .nodes_interface import INTERFACE_NODES
 from .nodes_load import LOADER_NODES
 from .nodes_lora import LORA_NODES
 from .nodes_prompt import PROMPT_NODES
+from .nodes_remote import REMOTE_NODES
 from .nodes_sample import SAMPLE_NODES
 from .nodes_settings import SETTINGS_NODES
 
@@ -24,6 +26,8 @@ class AtelierExtension(ComfyExtension):
         """Every node class of the pack."""
         return [
             *LOADER_NODES,
+            *REMOTE_NODES,
+            *HUNYUAN3_NODES,
             *SETTINGS_NODES,
             *SAMPLE_NODES,
             *PROMPT_NODES,

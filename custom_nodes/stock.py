@@ -150,3 +150,50 @@ def lora_modules(model: Any, clip: Any, path: Path) -> tuple[list[str], set[str]
     if clip is not None:
         keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, keys)
     return module_names(read_header(path)), set(keys)
+
+
+def cancelled() -> bool:
+    """Whether the user has asked ComfyUI to stop."""
+    import comfy.model_management
+
+    return bool(comfy.model_management.processing_interrupted())
+
+
+def raise_cancelled() -> None:
+    """End the node as ComfyUI ends one that the user cancelled."""
+    import comfy.model_management
+
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    raise comfy.model_management.InterruptProcessingException
+
+
+def show_progress(text: str, share: float | None) -> None:
+    """Show a line on the running node, and how much is done (0..1) where that is known."""
+    import comfy.utils
+    from comfy_execution.utils import get_executing_context
+    from server import PromptServer
+
+    context = get_executing_context()
+    server = getattr(PromptServer, "instance", None)
+    if context is None or server is None:
+        return
+    server.send_progress_text(text, context.node_id)
+    if share is not None:
+        comfy.utils.ProgressBar(100, node_id=context.node_id).update_absolute(round(100 * min(1.0, max(0.0, share))))
+
+
+def folder_roots(folder: str) -> list[Path]:
+    """The places of one of ComfyUI's model folders; none while ComfyUI starts."""
+    import folder_paths
+
+    if starting() or folder not in folder_paths.folder_names_and_paths:
+        return []
+    return [Path(path) for path in folder_paths.get_folder_paths(folder)]
+
+
+def free_models() -> None:
+    """Take ComfyUI's own models off the card: something larger is coming."""
+    import comfy.model_management
+
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()

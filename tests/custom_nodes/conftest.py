@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-START_SECONDS = 180
+START_SECONDS = 300
 RUN_SECONDS = 300
 
 
@@ -90,7 +90,11 @@ def comfyui(comfyui_install: Any, tmp_path_factory: pytest.TempPathFactory) -> I
     command = [comfyui_install.python, "main.py", "--cpu", "--base-directory", base, "--port", port]
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [*map(str, command), "--disable-api-nodes"], cwd=comfyui_install.path, stdout=stream, stderr=stream
+            [*map(str, command), "--disable-api-nodes"],
+            cwd=comfyui_install.path,
+            stdout=stream,
+            stderr=stream,
+            env=os.environ | {"XDG_CONFIG_HOME": str(base / "config")},  # tests write config.toml there
         )
     server = RunningComfyUI(f"http://127.0.0.1:{port}", base, log, comfyui_install.version)
     try:

@@ -33,6 +33,8 @@ IDS = {
         "AtelierLoadLora",
         "AtelierLoraStack",
     ),
+    *("AtelierFluxPro", "AtelierFluxProEdit", "AtelierFluxProFill", "AtelierFluxProControl", "AtelierHunyuanImage3"),
+    *("AtelierHunyuanImage3Local", "AtelierRewritePrompt"),
     *("AtelierEditImage", "AtelierRestoreSize", "AtelierInpaint", "AtelierOutpaint"),
     *("AtelierInputText", "AtelierInputInteger", "AtelierInputNumber", "AtelierInputSwitch", "AtelierInputChoice"),
     *("AtelierInputImage", "AtelierInputMask", "AtelierInputFile"),
