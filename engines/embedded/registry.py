@@ -99,6 +99,8 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "FluxKontextMultiReferenceLatentMethod",
         "ModelSamplingFlux",
     ),
+    "nodes_hidream": ("CLIPTextEncodeHiDream",),
+    "nodes_hunyuan": ("EmptyHunyuanImageLatent",),
     "nodes_image": (
         "BatchImagesNode",
         "EmptyImage",
@@ -197,6 +199,13 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "SplitSigmasDenoise",
         "VPScheduler",
     ),
+    "nodes_svd": (
+        "ImageOnlyCheckpointLoader",
+        "SVD_img2vid_Conditioning",
+        "VideoLinearCFGGuidance",
+        "VideoTriangleCFGGuidance",
+    ),
+    "nodes_tile": ("ImageMergeTileList", "SplitImageToTileList"),
     "nodes_text": (
         "CaseConverter",
         "JsonExtractString",

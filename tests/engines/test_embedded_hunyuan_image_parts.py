@@ -28,6 +28,7 @@ from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
 
 RECORD = Path(__file__).parents[1] / "data" / "parity" / "hunyuan_image.json.xz"
 RECORDED: dict[str, Any] = json.loads(lzma.decompress(RECORD.read_bytes()))
+END, GUIDANCE = torch.tensor([550.0, 550.0]), torch.tensor([3.5, 3.5])
 CASES = [(layout, output) for layout in ("base", "distilled") for output in RECORDED[layout]["outputs"]]
 
 
@@ -52,25 +53,25 @@ def error_of(found: Any, expected: list[float]) -> float:
 def predicted(model: Any, **options: Any) -> Any:
     with torch.no_grad():
         return hunyuan_image.predict(
-            model, fill("x", (2, 8, 4, 5)), torch.tensor([0.8, 0.8]), fill("text", (2, 7, 24)), **options
+            model, fill("x", (2, 8, 4, 5)), torch.tensor([800.0, 800.0]), fill("text", (2, 7, 24)), **options
         )
 
 
 @pytest.mark.parametrize(("layout", "output"), CASES, ids=[f"{name}, {out['glyphs']} glyphs" for name, out in CASES])
 def test_it_predicts_what_comfyui_predicts(layout: str, output: dict[str, Any]) -> None:
     glyphs = fill("glyphs", (2, output["glyphs"], 1472)) if output["glyphs"] else None
-    found = predicted(hunyuan_image.build(state(layout)), glyphs=glyphs, guidance=3.5, end=torch.tensor([0.55, 0.55]))
+    found = predicted(hunyuan_image.build(state(layout)), glyphs=glyphs, guidance=GUIDANCE, end=END)
     assert error_of(found, output["values"]) <= 1e-5
 
 
 def test_glyphs_guidance_and_the_end_of_the_step_are_heard() -> None:
     model = hunyuan_image.build(state("distilled"))
-    known = predicted(model, guidance=3.5, end=torch.tensor([0.55, 0.55]))
-    assert not torch.allclose(known, predicted(model, guidance=6.0, end=torch.tensor([0.55, 0.55])))
-    assert not torch.allclose(known, predicted(model, guidance=3.5, end=torch.tensor([0.2, 0.2])))
-    assert not torch.allclose(known, predicted(model, guidance=3.5))
+    known = predicted(model, guidance=GUIDANCE, end=END)
+    assert not torch.allclose(known, predicted(model, guidance=2 * GUIDANCE, end=END))
+    assert not torch.allclose(known, predicted(model, guidance=GUIDANCE, end=END / 3))
+    assert not torch.allclose(known, predicted(model, guidance=GUIDANCE))
     glyphs = fill("glyphs", (2, 3, 1472))
-    assert not torch.allclose(known, predicted(model, guidance=3.5, end=torch.tensor([0.55, 0.55]), glyphs=glyphs))
+    assert not torch.allclose(known, predicted(model, guidance=GUIDANCE, end=END, glyphs=glyphs))
 
 
 def test_tencents_own_names_load_too() -> None:

@@ -181,9 +181,11 @@ def _batches(vae: Vae, samples: torch.Tensor, device: torch.device, dtype: torch
     """As many latents at once as memory has room for."""
     one = vae.coder.activation_bytes((1, *samples.shape[1:]), dtype.itemsize)
     free = memory.free_bytes(device)
-    if device.type == "cpu":
+    if device.type == "cpu" and not vae.coder.together:
         return samples.split(1)  # several at once take more memory there and no less time
-    return samples.split(max(1, int(free / one)) if free is not None else 1)
+    if free is None:
+        return [samples] if vae.coder.together else samples.split(1)
+    return samples.split(max(1, int(free / one)))
 
 
 def _finished(vae: Vae, pixels: torch.Tensor) -> torch.Tensor:

@@ -379,6 +379,7 @@ class Coder(ABC):
         factor: pixels of a side for one of the latent.
         dimensions: 2, or 3 for [batch, channels, frames, rows, columns].
         frames: frames for one of the latent (Wan: 4).
+        together: the latents of a batch are one video and are decoded in one piece.
         output: "image" in 0..1 after (x + 1) / 2 is the coder's own affair: encode takes and decode gives 0..1.
     """
 
@@ -386,6 +387,7 @@ class Coder(ABC):
     factor: int = 8
     dimensions: int = 2
     frames: int = 1
+    together: bool = False
 
     @abstractmethod
     def build(self, state: State) -> Any:

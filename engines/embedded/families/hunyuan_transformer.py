@@ -98,14 +98,11 @@ def is_hunyuan_image(weights: Weights) -> bool:
     )
 
 
-def with_comfyui_names(state: State) -> dict[str, torch.Tensor]:
-    """The tensors with ComfyUI's names for Tencent's; those that have them already stay."""
-    own: dict[str, torch.Tensor] = {}
-    for name, tensor in state.items():
-        for theirs, ours in _ORIGINAL:
-            name = name.replace(theirs, ours)
-        own[re.sub(r"\.scale$", ".weight", name)] = tensor
-    return own
+def comfyui_name(name: str) -> str:
+    """ComfyUI's name of a tensor for Tencent's; one that has it already stays."""
+    for theirs, ours in _ORIGINAL:
+        name = name.replace(theirs, ours)
+    return re.sub(r"\.scale$", ".weight", name)
 
 
 def configuration(state: State) -> dict[str, Any]:
@@ -138,8 +135,8 @@ def renamed(state: State) -> dict[str, torch.Tensor]:
     own: dict[str, torch.Tensor] = {}
     for key, tensor in state.items():
         path, _, kind = key.rpartition(".")
-        for name, part in _places(path, tensor):
-            own[f"{name}.{kind}"] = part
+        for name, start, length in parts(path, tensor.shape[0] if tensor.ndim else 0):
+            own[f"{name}.{kind}"] = tensor.narrow(0, start, length) if length < tensor.shape[0] else tensor
     for kind in ("weight", "bias"):  # ours asks for the scale first, the file has the shift first
         name = f"norm_out.linear.{kind}"
         if name in own:
@@ -163,17 +160,15 @@ def place(path: str) -> tuple[str, ...]:
     return (path,)
 
 
-def _places(path: str, tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+def parts(path: str, rows: int) -> list[tuple[str, int, int]]:
+    """diffusers' names for a layer of so many rows, with the first row and the number of rows of each."""
     names = place(path)
     if len(names) == 1:
-        return [(names[0], tensor)]
-    rows = tensor.shape[0]
-    if len(names) == 3:
-        sizes = [rows // 3] * 3
-    else:  # linear1: three of the width, and what is left for the multilayer part, four widths
-        width = rows // 7
-        sizes = [width, width, width, rows - 3 * width]
-    return list(zip(names, tensor.split(sizes, dim=0), strict=True))
+        return [(names[0], 0, rows)]
+    # three of the width; linear1 has the multilayer part behind them, which is four widths
+    width = rows // 3 if len(names) == 3 else rows // 7
+    sizes = [width, width, width, rows - 3 * width][: len(names)]
+    return [(name, index * width, size) for index, (name, size) in enumerate(zip(names, sizes, strict=True))]
 
 
 def _count(state: State, prefix: str) -> int:
@@ -189,7 +184,7 @@ def build(state: State, *, source: str = "") -> Any:
     """
     from diffusers.models.transformers.transformer_hunyuanimage import HunyuanImageTransformer2DModel
 
-    state = with_comfyui_names(state)
+    state = {comfyui_name(name): tensor for name, tensor in state.items()}
     with torch.device("meta"):
         model: Any = HunyuanImageTransformer2DModel(**configuration(state))
     fill(model, renamed(state), what="HunyuanImage's transformer", source=source)
@@ -197,6 +192,7 @@ def build(state: State, *, source: str = "") -> Any:
         if type(part).__name__ == "RMSNorm":
             part.eps = torch.finfo(torch.float32).eps  # as torch's own, which ComfyUI uses
     _forget_masks(model)
+    _cast_times(model)
     return model
 
 
@@ -220,14 +216,26 @@ def _forget_masks(model: Any) -> None:
         block.attn.processor = processor
 
 
+def _cast_times(model: Any) -> None:
+    """Let waves be made of times in float32, whatever the weights' dtype; diffusers would round the times first."""
+
+    def cast(embedder: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0].to(embedder.linear_1.weight.dtype), *inputs[1:])
+
+    embed = model.time_guidance_embed
+    for embedder in (embed.timestep_embedder, embed.timestep_embedder_r, embed.guidance_embedder):
+        if embedder is not None:
+            embedder.register_forward_pre_hook(cast)
+
+
 def predict(
     model: Any,
     x: torch.Tensor,
-    sigma: torch.Tensor,
+    timestep: torch.Tensor,
     text: torch.Tensor,
     *,
     glyphs: torch.Tensor | None = None,
-    guidance: float = GUIDANCE,
+    guidance: torch.Tensor | None = None,
     end: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The flow from picture to noise.
@@ -235,24 +243,25 @@ def predict(
     Args:
         model: of `build`.
         x: latent [batch, channels, rows, columns].
-        sigma: noise level 0..1 [batch].
+        timestep: noise level times 1000 [batch], float32.
         text: [batch, tokens, width].
         glyphs: ByT5's of the quoted text [batch, tokens, width].
-        guidance: told to a model that is distilled for it.
-        end: the level at which the step ends [batch]: told to a mean-flow model, None where it is not known.
+        guidance: strength that a model is told which is distilled for it [batch].
+        end: the level at which the step ends, times 1000 [batch], told to a mean-flow model; None where unknown.
     """
     ones = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
     told: dict[str, Any] = {}
     if model.config.guidance_embeds:
-        told["guidance"] = torch.full((x.shape[0],), guidance * TIMES, dtype=x.dtype, device=x.device)
+        strength = torch.full_like(timestep, GUIDANCE) if guidance is None else guidance.to(timestep)
+        told["guidance"] = strength * TIMES
     if model.config.use_meanflow and end is not None:
-        told["timestep_r"] = (end * TIMES).to(x.dtype)
+        told["timestep_r"] = end
     if glyphs is not None and model.context_embedder_2 is not None:
         told["encoder_hidden_states_2"] = glyphs
         told["encoder_attention_mask_2"] = torch.ones(glyphs.shape[:2], dtype=torch.bool, device=text.device)
     flow: torch.Tensor = model(
         hidden_states=x,
-        timestep=(sigma * TIMES).to(x.dtype),
+        timestep=timestep,
         encoder_hidden_states=text,
         encoder_attention_mask=ones,
         return_dict=False,

@@ -7,6 +7,7 @@ The parts are diffusers' `Encoder` and `TemporalDecoder`; names are those of Sta
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ class VideoCoder(Coder):
         levels: of width in either half.
         source: the file's name, for messages.
     """
+
+    together = True
 
     def __init__(self, *, channels: int, levels: int, source: str = "") -> None:
         self.channels = channels
@@ -69,6 +72,10 @@ class VideoCoder(Coder):
         still = torch.zeros(1, frames, device=latent.device)  # none of them is a picture of its own
         pixels: torch.Tensor = module["decoder"](latent, image_only_indicator=still, num_frames=frames)
         return ((pixels + 1.0) / 2.0).movedim(1, -1)
+
+    def activation_bytes(self, shape: Sequence[int], item: int) -> int:
+        """See `Coder.activation_bytes`; ComfyUI 0.33.0 reckons the same (``comfy/sd.py``)."""
+        return 2178 * shape[0] * shape[2] * shape[3] * self.factor**2 * item
 
 
 def video_coder(weights: Weights) -> VideoCoder | None:
