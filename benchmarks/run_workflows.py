@@ -1,6 +1,6 @@
 """Runs every curated workflow on real ComfyUIs on the CPU, with tiny random models, and prints what became of each.
 
-python benchmarks/run_workflows.py --models FOLDER [--comfyui PATH=PYTHON …] [NAME …]
+python benchmarks/run_workflows.py --models FOLDER [--comfyui PATH=PYTHON …] [--quick] [NAME …]
 
 FOLDER is what ``benchmarks/tiny_models.py`` wrote (it is completed where files are missing). Each workflow is
 converted by this package, made small (a tiny picture, two steps) by the values of its nodes alone, and run: as it is,
@@ -80,8 +80,8 @@ class Result:
         return next((family for start, family in FAMILIES if self.name.startswith(start)), "no model")
 
 
-def small(prompt: Prompt, name: str) -> Prompt:
-    """The same prompt for a CPU: a tiny picture in two steps, a LoRA where the choice is left to the person."""
+def small(prompt: Prompt, name: str, steps: int = STEPS) -> Prompt:
+    """The same prompt for a CPU: a tiny picture in few steps, a LoRA where the choice is left to the person."""
     lora = next((file for start, file in ANY_LORA.items() if name.startswith(start)), None)
     changed: Prompt = {}
     for key, node in prompt.items():
@@ -96,14 +96,13 @@ def small(prompt: Prompt, name: str) -> Prompt:
         elif kind == "AtelierLoraStack" and lora:
             inputs["lora_1"] = f"{lora}.safetensors"
         elif kind == "AtelierChangeSettings":
-            inputs["steps"] = STEPS
+            inputs["steps"] = steps
         elif kind.startswith("AtelierSample"):
             shorter = f"{key}-steps"
-            changed[shorter] = {
-                "class_type": "AtelierChangeSettings",
-                "inputs": {"settings": inputs["settings"], "steps": STEPS, "cfg": 0.0, "guidance": 0.0,
-                           "sampler": "recommended", "scheduler": "recommended"},
-            }  # fmt: skip
+            kept = {"cfg": 0.0, "guidance": 0.0, "sampler": "recommended", "scheduler": "recommended"}
+            taken = max(steps, 2) if kind == "AtelierSampleRefined" else steps  # one for each of its models
+            values = {"settings": inputs["settings"], "steps": taken, **kept}
+            changed[shorter] = {"class_type": "AtelierChangeSettings", "inputs": values}
             inputs["settings"] = [shorter, 0]
         changed[key] = {"class_type": kind, "inputs": inputs}
     return changed
@@ -139,13 +138,15 @@ def pixels(files: list[bytes]) -> list[bytes]:
     return found
 
 
-def try_workflow(server: Server, path: Path, schemas: NodeSchemas) -> Result:
-    """Convert, shrink, run, and run again with another prompt and another picture."""
+def try_workflow(server: Server, path: Path, schemas: NodeSchemas, *, quick: bool = False) -> Result:
+    """Convert, shrink, run, and run again with another prompt and another picture; ``quick`` takes one step and changes
+    the prompt only (the picture where there is no prompt).
+    """
     began, read = time.monotonic(), server.log.stat().st_size
     document = read_document(path)
     converted = document.to_prompt(schemas)
     interface = find_interface(converted, schemas, document.workflow)
-    prompt = small(converted.to_json(), path.stem)
+    prompt = small(converted.to_json(), path.stem, 1 if quick else STEPS)
     problem = "" if interface.source is Source.APP_MODE else "no App Mode interface"
     try:
         first = pixels(server.files(server.run(prompt, SECONDS)))
@@ -153,6 +154,8 @@ def try_workflow(server: Server, path: Path, schemas: NodeSchemas) -> Result:
             other = with_value(prompt, interface, wanted, value)
             if other and pixels(server.files(server.run(other, SECONDS))) == first:
                 problem = f"another {wanted} gives the same picture"
+            if other and quick:
+                break
     except (RunError, OSError) as error:
         problem = str(error) or type(error).__name__
     with server.log.open("rb") as stream:
@@ -176,13 +179,15 @@ def ordered(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=key)
 
 
-def run_all(install: Install, models: Path, paths: Iterable[Path], base: Path, port: int = 0) -> Iterable[Result]:
+def run_all(
+    install: Install, models: Path, paths: Iterable[Path], base: Path, *, port: int = 0, quick: bool = False
+) -> Iterable[Result]:
     """Each workflow's result on one version; models are freed between families."""
     schemas = NodeSchemas.builtin(install.version)
     with running(install, base, models, packs=(SHIM,), port=port) as server:
         before = ""
         for path in ordered(paths):
-            result = try_workflow(server, path, schemas)
+            result = try_workflow(server, path, schemas, quick=quick)
             if before and result.family != before:
                 server.free()
             before = result.family
@@ -213,6 +218,7 @@ def main() -> int:
     arguments.add_argument("names", nargs="*", help="workflows, all where none is named")
     arguments.add_argument("--models", type=Path, required=True, help="a folder for the tiny models")
     arguments.add_argument("--comfyui", default=os.environ.get("ATELIER_TEST_COMFYUI", ""), help="PATH=PYTHON pairs")
+    arguments.add_argument("--quick", action="store_true", help="one step, and another prompt only")
     arguments.add_argument("--port", type=int, default=0)
     chosen = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped too
@@ -224,7 +230,7 @@ def main() -> int:
     results: dict[tuple[str, str], Result] = {}
     for install in found:
         with tempfile.TemporaryDirectory() as base:
-            for result in run_all(install, chosen.models, paths, Path(base), chosen.port):
+            for result in run_all(install, chosen.models, paths, Path(base), port=chosen.port, quick=chosen.quick):
                 results[result.name, result.version] = result
                 told = f"FAIL: {result.problem}" if result.problem else "ok"
                 print(f"{result.version} {result.name}: {told} ({result.seconds:.1f} s)", file=sys.stderr, flush=True)
