@@ -109,9 +109,13 @@ def stable_diffusion(base: Path) -> Iterator[Case]:
             yield Case(name=f"sd15 scheduler {name}", prompt=text_to_image(checkpoint, scheduler=name))
         yield from conditioning(checkpoint)
         yield from latents(checkpoint)
+        yield from custom_sampling(checkpoint)
+        yield from latent_edits(checkpoint)
         if there(base, "vae/kl_vae_4ch.safetensors"):
             yield Case(name="sd15 image to image, KL", prompt=image_to_image(checkpoint))
             yield Case(name="sd15 inpaint, mask", prompt=inpaint(checkpoint))
+            yield Case(name="sd15 inpaint, emptied", prompt=emptied(checkpoint))
+            yield Case(name="sd15 KL in tiles", prompt=in_tiles(checkpoint))
     checkpoint = "tiny_sdxl.safetensors"
     if there(base, f"checkpoints/{checkpoint}"):
         yield Case(name="sdxl text to image", prompt=text_to_image(checkpoint, sampler_name="dpmpp_2m_sde"))
@@ -235,3 +239,148 @@ def inpaint(checkpoint: str) -> dict[str, Any]:
     prompt["10"] = node("SetLatentNoiseMask", samples=["4", 0], mask=["8", 1])
     prompt["5"]["inputs"].update(latent_image=["10", 0], sampler_name="euler_ancestral", denoise=1.0)
     return prompt
+
+
+def emptied(checkpoint: str) -> dict[str, Any]:
+    """VAEEncodeForInpaint, of a picture whose sides are no multiples."""
+    prompt = image_to_image(checkpoint)
+    prompt["11"] = node("ImageCrop", image=["8", 0], width=123, height=90, x=2, y=3)
+    prompt["12"] = node("CropMask", mask=["8", 1], width=123, height=90, x=2, y=3)
+    prompt["4"] = node("VAEEncodeForInpaint", pixels=["11", 0], vae=["9", 0], mask=["12", 0], grow_mask_by=6)
+    prompt["5"]["inputs"].update(denoise=1.0)
+    return prompt
+
+
+def in_tiles(checkpoint: str) -> dict[str, Any]:
+    """Encoded and decoded in tiles."""
+    prompt = image_to_image(checkpoint)
+    prompt["4"] = node(
+        "VAEEncodeTiled", pixels=["8", 0], vae=["9", 0], tile_size=64, overlap=32, temporal_size=64, temporal_overlap=8
+    )
+    prompt["6"] = node(
+        "VAEDecodeTiled",
+        samples=["5", 0],
+        vae=["9", 0],
+        tile_size=64,
+        overlap=16,
+        temporal_size=64,
+        temporal_overlap=8,
+    )
+    return prompt
+
+
+def custom_sampling(checkpoint: str) -> Iterator[Case]:
+    """Guiders, levels and model sampling nodes around SamplerCustomAdvanced."""
+    schedulers = {
+        "basic": node("BasicScheduler", model=["1", 0], scheduler="beta", steps=4, denoise=0.8),
+        "turbo": node("SDTurboScheduler", model=["1", 0], steps=2, denoise=1.0),
+        "aligned": node("AlignYourStepsScheduler", model_type="SD1", steps=5, denoise=1.0),
+        "beta": node("BetaSamplingScheduler", model=["1", 0], steps=4, alpha=0.5, beta=0.7),
+    }
+    for name, scheduler in schedulers.items():
+        yield Case(name=f"sd15 scheduler node {name}", prompt=advanced(checkpoint, scheduler))
+    guiders = {
+        "basic": node("BasicGuider", model=["1", 0], conditioning=["2", 0]),
+        "dual": node(
+            "DualCFGGuider",
+            model=["1", 0],
+            cond1=["2", 0],
+            cond2=["3", 0],
+            negative=["13", 0],
+            cfg_conds=5.0,
+            cfg_cond2_negative=2.5,
+            style="regular",
+        ),
+    }
+    guiders["dual nested"] = node("DualCFGGuider", **{**guiders["dual"]["inputs"], "style": "nested"})
+    for name, guider in guiders.items():
+        prompt = advanced(checkpoint, schedulers["basic"])
+        prompt["13"] = node("CLIPTextEncode", text="", clip=["1", 1])
+        prompt["10"] = guider
+        yield Case(name=f"sd15 guider {name}", prompt=prompt)
+    for name, patch in model_patches().items():
+        prompt = text_to_image(checkpoint, scheduler="sgm_uniform")
+        prompt["10"] = patch
+        prompt["5"]["inputs"]["model"] = ["10", 0]
+        yield Case(name=f"sd15 {name}", prompt=prompt)
+
+
+def model_patches() -> dict[str, dict[str, Any]]:
+    """Nodes between a loader and a sampler."""
+    edm = {"sigma_max": 120.0, "sigma_min": 0.002}
+    patches = {
+        f"ModelSamplingDiscrete {kind}": node(
+            "ModelSamplingDiscrete", model=["1", 0], sampling=kind, zsnr=kind != "eps"
+        )
+        for kind in ("eps", "v_prediction", "lcm", "x0")
+    }
+    for kind in ("v_prediction", "edm", "eps"):
+        patches[f"ModelSamplingContinuousEDM {kind}"] = node(
+            "ModelSamplingContinuousEDM", model=["1", 0], sampling=kind, **edm
+        )
+    patches["ModelSamplingContinuousV"] = node(
+        "ModelSamplingContinuousV", model=["1", 0], sampling="v_prediction", sigma_max=500.0, sigma_min=0.03
+    )
+    patches["RescaleCFG"] = node("RescaleCFG", model=["1", 0], multiplier=0.7)
+    patches["CFGZeroStar"] = node("CFGZeroStar", model=["1", 0])
+    patches["CFGNorm"] = node("CFGNorm", model=["1", 0], strength=1.0, pre_cfg=False)
+    patches["CFGNorm before"] = node("CFGNorm", model=["1", 0], strength=0.8, pre_cfg=True)
+    return patches
+
+
+def advanced(checkpoint: str, scheduler: dict[str, Any]) -> dict[str, Any]:
+    """The stock prompt with the sampler in parts."""
+    prompt = text_to_image(checkpoint)
+    prompt["8"] = node("RandomNoise", noise_seed=11)
+    prompt["9"] = node("KSamplerSelect", sampler_name="dpmpp_2m")
+    prompt["10"] = node("CFGGuider", model=["1", 0], positive=["2", 0], negative=["3", 0], cfg=6.0)
+    prompt["11"] = scheduler
+    prompt["5"] = node(
+        "SamplerCustomAdvanced",
+        noise=["8", 0],
+        guider=["10", 0],
+        sampler=["9", 0],
+        sigmas=["11", 0],
+        latent_image=["4", 0],
+    )
+    return prompt
+
+
+def latent_edits(checkpoint: str) -> Iterator[Case]:
+    """A sampled latent changed and sampled again."""
+    edits = {
+        "LatentUpscale": {"upscale_method": "bicubic", "width": 192, "height": 0, "crop": "disabled"},
+        "LatentUpscaleBy": {"upscale_method": "nearest-exact", "scale_by": 1.5},
+        "LatentRotate": {"rotation": "90 degrees"},
+        "LatentFlip": {"flip_method": "y-axis: horizontally"},
+        "LatentCrop": {"width": 64, "height": 64, "x": 24, "y": 8},
+        "RepeatLatentBatch": {"amount": 2},
+        "LatentFromBatch": {"batch_index": 1, "length": 1},
+        "LatentMultiply": {"multiplier": 0.7},
+    }
+    for name, inputs in edits.items():
+        prompt = text_to_image(checkpoint, steps=2, batch_size=2)
+        again = dict(prompt["5"]["inputs"])
+        again.update(latent_image=["8", 0], denoise=0.5, seed=9)
+        prompt["8"] = node(name, samples=["5", 0], **inputs)
+        prompt["9"] = node("KSampler", **again)
+        prompt["6"]["inputs"]["samples"] = ["9", 0]
+        yield Case(name=f"sd15 {name}", prompt=prompt)
+    pairs = {
+        "LatentComposite": {"x": 16, "y": 8, "feather": 16},
+        "LatentBlend": {"blend_factor": 0.4},
+        "LatentAdd": {},
+        "LatentSubtract": {},
+        "LatentInterpolate": {"ratio": 0.3},
+        "LatentBatch": {},
+        "LatentConcat": {"dim": "-x"},
+    }
+    for name, inputs in pairs.items():
+        prompt = text_to_image(checkpoint, steps=2)
+        other = dict(prompt["5"]["inputs"])
+        other["seed"] = 9
+        prompt["9"] = node("KSampler", **other)
+        first, second = ("samples_to", "samples_from") if name == "LatentComposite" else ("samples1", "samples2")
+        prompt["8"] = node(name, **{first: ["5", 0], second: ["9", 0]}, **inputs)
+        prompt["6"]["inputs"]["samples"] = ["8", 0]
+        yield Case(name=f"sd15 {name}", prompt=prompt)

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import torch
 
+from ..sigmas import NoiseLevels
+
 
 class Prediction(Protocol):
     """What a network was trained to predict."""
@@ -112,3 +114,21 @@ class Straight:
     def finished(self, sigma: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """See `Prediction.finished`: without the part that noise takes."""
         return x / (1.0 - _spread(sigma, x.ndim))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Consistency(Epsilon):
+    """A model distilled for consistency (Luo et al. 2023, arXiv 2310.04378): noise, and the picture weighed by time.
+
+    Attributes:
+        levels: tells the timestep of a level.
+    """
+
+    levels: NoiseLevels
+
+    def denoised(self, sigma: torch.Tensor, output: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """See `Prediction.denoised`."""
+        time = _spread(self.levels.timestep(sigma.cpu()).to(x.device), output.ndim) * 10.0
+        picture = x - output * _spread(sigma, output.ndim)
+        square = time**2 + 0.25
+        return time / square**0.5 * picture + 0.25 / square * x
