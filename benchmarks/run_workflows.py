@@ -35,6 +35,8 @@ SHIM = Path(__file__).parent / "tiny_shim"
 MEGAPIXELS = 128 * 128 / 1_048_576
 STEPS = 2
 SECONDS = 300
+MEMORY = 4 << 30
+"""A server that holds more lets go of its models between workflows."""
 OTHER_TEXT = "a green house under a blue sky"
 ANY_LORA = {
     "flux1": "tiny_flux1_lora",
@@ -188,7 +190,7 @@ def run_all(
         before = ""
         for path in ordered(paths):
             result = try_workflow(server, path, schemas, quick=quick)
-            if before and result.family != before:
+            if (before and result.family != before) or server.memory()[0] > MEMORY:
                 server.free()
             before = result.family
             yield result
