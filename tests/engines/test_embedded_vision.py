@@ -57,7 +57,8 @@ def test_what_is_seen_is_comfyuis(name: str) -> None:
             for place, tensor in zip(PLACES, found, strict=True):
                 wanted = torch.tensor(record[place]["some"])
                 assert list(tensor.shape) == record[place]["shape"]
-                assert (tensor.flatten()[::173] - wanted).abs().max() <= 1e-5 * wanted.abs().max(), (
+                some = tensor.flatten()[:: max(173, tensor.numel() // 60)]
+                assert (some - wanted).abs().max() <= 1e-5 * wanted.abs().max(), (
                     place,
                     picture,
                     crop,

@@ -21,6 +21,7 @@ from ..problems import NodeProblem
 
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIGLIP_MEAN, SIGLIP_DEVIATION = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+SIZES = {(729, 14): 384}  # SigLIP So400m: its patches leave a rim of six pixels
 HEADS = 16  # of every encoder from CLIP-L on
 SMALL_HEAD = 64  # the width of a head in smaller ones
 QUICK_WIDTH = 1024  # OpenAI's CLIP-L, with the quick GELU; wider ones are OpenCLIP's
@@ -61,7 +62,7 @@ def configuration(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
             "hidden_size": width,
             "num_channels": channels,
             "patch_size": patch,
-            "image_size": math.isqrt(cells) * patch,
+            "image_size": SIZES.get((cells, patch), math.isqrt(cells) * patch),
             "intermediate_size": state["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
             "num_hidden_layers": 1 + max(int(found[1]) for name in state if (found := _LAYER.match(name))),
             "num_attention_heads": HEADS if width >= QUICK_WIDTH else max(1, width // SMALL_HEAD),

@@ -39,6 +39,14 @@ ENCODERS: dict[str, dict[str, Any]] = {
         "num_attention_heads": 2,
         "image_size": 16,
     },
+    "siglip_384": {
+        **SIGLIP,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_size": 64,
+        "num_attention_heads": 1,
+        "image_size": 384,
+        "patch_size": 14,
+    },
     "open_clip": {**CLIP, "hidden_act": "gelu", "hidden_size": 1280, "num_attention_heads": 16, "image_size": 12},
 }
 PROJECTED = {"clip": 32, "open_clip": 24}
@@ -109,7 +117,7 @@ def main() -> None:
                 record = {"crop": crop}
                 for place in ("last_hidden_state", "penultimate_hidden_states", "image_embeds"):
                     tensor = out[place].float()
-                    some = [float(f"{value:.7g}") for value in tensor.flatten()[::173]]
+                    some = [float(f"{value:.7g}") for value in tensor.flatten()[:: max(173, tensor.numel() // 60)]]
                     record[place] = {"shape": list(tensor.shape), "some": some}
                 outputs.append(record)
         recorded["encoders"][name] = {"shapes": shapes, "outputs": outputs}
