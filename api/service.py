@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import platformdirs
 from pydantic import BaseModel
 
-from ..engines import Engine
+from ..engines import Checking, Engine, EngineError, InvalidPrompt
 from ..graph import BindError, InputRef, Interface, Prompt, bind, input_files
 from ..packer import Bundle
 from .artifacts import ArtifactStore
@@ -146,6 +146,7 @@ class Service:
 
         Raises:
             StoreError: the data folder or the database cannot be used.
+            InvalidPrompt: the engine lacks what the bundle's prompt needs: node classes, model files, tokenizers.
         """
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -156,6 +157,8 @@ class Service:
                 f"the data folder {self.data_dir} cannot be used: {error.strerror or error}",
                 remedy="choose another by --data-dir or ATELIER_DATA_DIR",
             ) from error
+        engines = self._make_engines()
+        await self._check(engines[0])
         await self.store.open()
         dispatcher = Dispatcher(
             store=self.store,
@@ -163,7 +166,7 @@ class Service:
             execution=Execution(
                 outputs=self.interface.outputs, artifacts=self.artifacts, events=self.events, threads=self._threads
             ),
-            engines=self._make_engines(),
+            engines=engines,
             instance=self._instance,
             prepare=self.prepare,
             lease_seconds=self.settings.lease_seconds,
@@ -216,6 +219,20 @@ class Service:
         if isinstance(engine, Engine):
             return [engine]
         return [engine(number) for number in range(self.settings.workers)]
+
+    async def _check(self, engine: Engine) -> None:
+        """Ask an engine that can tell whether the prompt can run; what else fails, its worker tries again."""
+        if not isinstance(engine, Checking):
+            return
+        files = {ref for parameter in self.interface.parameters if parameter.type.is_file for ref in parameter.targets}
+        files |= {file.ref for file in input_files(self.bundle.prompt, self.bundle.schemas)}
+        try:
+            await engine.check(self.bundle.prompt, given=files)
+        except InvalidPrompt:
+            await engine.close()
+            raise
+        except EngineError as error:
+            logger.warning("the prompt cannot be checked yet: %s", error)
 
     def _extract_inputs(self) -> Mapping[str, Path]:
         return self.bundle.extract_inputs(self.data_dir / "inputs") if self.bundle.inputs else {}

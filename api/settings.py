@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     comfyui_python: str | None = Field(None, description="The Python that runs the checkout.")
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
-        description="Folders laid out like ComfyUI's `models`, separated as in PATH: where the embedded engine, a started"
-        " ComfyUI and `atelier models` look for model files.",
+        description="Folders laid out like ComfyUI's `models`, separated as in PATH: where the embedded engine, a"
+        " started ComfyUI and `atelier models` look for model files.",
     )
     workers: int = Field(1, ge=1, le=64, description="Workers, each with an engine of its own.")
 

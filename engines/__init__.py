@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .comfyui.client import ComfyUIEngine
     from .comfyui.process import ManagedComfyUI
     from .embedded.engine import EmbeddedEngine
-    from .engine import Engine
+    from .engine import Checking, Engine
     from .errors import (
         Cancelled,
         EngineError,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cached",
     "Cancelled",
+    "Checking",
     "ComfyUIEngine",
     "EmbeddedEngine",
     "Engine",
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Checking": ".engine",
     "ComfyUIEngine": ".comfyui.client",
     "ManagedComfyUI": ".comfyui.process",
     "EmbeddedEngine": ".embedded.engine",

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ..graph import InputRef, NodeSchemas, Prompt
 from .events import Event
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """An engine that can tell before the first job what a prompt would lack."""
+
+    async def check(self, prompt: Prompt, *, given: Collection[InputRef] = ()) -> None:
+        """Raise `InvalidPrompt` where a run of `prompt` cannot succeed here; its text and `errors` list everything.
+
+        Args:
+            prompt: markers may be in it.
+            given: inputs whose values callers hand in later.
+        """
 
 
 @runtime_checkable

@@ -9,17 +9,18 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ...graph.markers import is_marker
 from ...graph.prompt import InputRef, Prompt
-from ...graph.schemas import NodeSchemas
+from ...graph.schemas import NodeSchema, NodeSchemas
 from ..errors import EngineError, EngineUnavailable, WorkerLost
 from ..events import Event, Finished, Produced
 from . import frames, wire
 from .cache import DEFAULT_BYTES
-from .registry import CLASSES, SCHEMAS_OF
+from .registry import CLASSES, SCHEMAS_OF, lacking
 
 START_SECONDS = 120.0  # a cold disk can take that long to give Python and our modules
 CANCEL_SECONDS = 10.0  # a node that does not look up for that long is ended with its process
@@ -27,6 +28,14 @@ CLOSE_SECONDS = 5.0
 PING_SECONDS = 2.0
 STEADY_SECONDS = 5.0  # of life after which an end is not held against the next start
 KEPT_LOGS = 20
+
+
+# Outputs of nodes that read model files.
+MODEL_TYPES = frozenset({"MODEL", "CLIP", "VAE", "CLIP_VISION", "STYLE_MODEL", "CONTROL_NET", "UPSCALE_MODEL"})
+
+
+def _gives_model(schema: NodeSchema | None) -> bool:
+    return schema is not None and any(output.type in MODEL_TYPES for output in schema.outputs)
 
 
 class EmbeddedEngine:
@@ -168,6 +177,33 @@ class EmbeddedEngine:
             return False
         finally:
             self._pings.pop(number, None)
+
+    async def check(self, prompt: Prompt, *, given: Collection[InputRef] = ()) -> None:
+        """See `engines.Checking.check`: classes, model files, families and tokenizers; looks at headers only.
+
+        Raises:
+            InvalidPrompt: something is missing (`UnknownNodes` where only classes are).
+            EngineError: the worker cannot be asked.
+        """
+        schemas = await self.schemas()
+        missing = lacking(node.class_type for node in prompt.nodes.values() if not is_marker(node.class_type))
+        if not missing and not any(_gives_model(schemas.get(node.class_type)) for node in prompt.nodes.values()):
+            return  # nothing that could be missing: the worker is not waited for
+        await self.start()
+        self._count += 1
+        number = self._count
+        inbox: asyncio.Queue[tuple[dict[str, Any], bytes] | None] = asyncio.Queue()
+        self._runs[number] = inbox
+        refs = [[ref.node, ref.input] for ref in given]
+        try:
+            await self._deliver({"type": "check", "run": number, "prompt": prompt.to_json(), "given": refs})
+            frame = await inbox.get()
+        finally:
+            self._runs.pop(number, None)
+        if frame is None:
+            raise self._lost()
+        if frame[0]["type"] == "error":
+            raise wire.error_from_json(frame[0])
 
     async def run(self, prompt: Prompt, *, files: Mapping[InputRef, Path]) -> AsyncIterator[Event]:
         """Execute `prompt`; see `engines.Engine.run`. Large results are files that go when the iterator ends."""

@@ -10,8 +10,8 @@ from ...catalogue.adapters import check_adapter, report, unmatched
 from ...catalogue.signatures_lora import module_names
 from .context import Context
 from .diffusion.files import model_file, model_inputs
+from .diffusion.loading import weights_at
 from .diffusion.lora_application import applied, places_of
-from .diffusion.safetensors_file import read_weights
 from .diffusion.values import Clip, Model
 from .holdings import choosing, known
 from .registry import Fault, NodeGroup
@@ -39,7 +39,7 @@ def _applied(
     path = model_file(context, "loras", name)
     modules = module_names(read_header(path))
     told = report(name, len(modules), unmatched(modules, places_of(model, clip)))
-    return (*applied(model, clip, read_weights(path), strength_model, strength_clip), told)
+    return (*applied(model, clip, weights_at(path), strength_model, strength_clip), told)
 
 
 @NODES.node("AtelierLoadLora", **model_inputs(lora="loras"))

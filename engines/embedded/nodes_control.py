@@ -11,7 +11,7 @@ import torch
 from .context import Context
 from .diffusion.control import AppliedControl, ControlNet, controlnet_of
 from .diffusion.files import model_file, model_inputs
-from .diffusion.safetensors_file import read_weights
+from .diffusion.loading import remembered, weights_at
 from .diffusion.values import Condition, Conditioning, Control, Model, Vae
 from .diffusion.weights import WeightPatch
 from .registry import NodeGroup
@@ -23,13 +23,14 @@ NODES = NodeGroup()
 @NODES.node("ControlNetLoader", **model_inputs(control_net_name="controlnet"))
 def load_controlnet(control_net_name: str, *, context: Context) -> ControlNet:
     """The ControlNet in a file."""
-    return controlnet_of(read_weights(model_file(context, "controlnet", control_net_name)))
+    path = model_file(context, "controlnet", control_net_name)
+    return remembered([path], "controlnet", lambda: controlnet_of(weights_at(path)))
 
 
 @NODES.node("DiffControlNetLoader", **model_inputs(control_net_name="controlnet"))
 def load_difference(model: Model, control_net_name: str, *, context: Context) -> ControlNet:
     """A ControlNet that is stored as its difference from a model; others as they are."""
-    file = read_weights(model_file(context, "controlnet", control_net_name))
+    file = weights_at(model_file(context, "controlnet", control_net_name))
     net = controlnet_of(file)
     if "difference" not in file:
         return net

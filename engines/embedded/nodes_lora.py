@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .context import Context
 from .diffusion.files import model_file, model_inputs
+from .diffusion.loading import weights_at
 from .diffusion.lora_application import applied
-from .diffusion.safetensors_file import read_weights
 from .diffusion.values import Clip, Model
 from .registry import NodeGroup
 
@@ -25,7 +25,7 @@ def load_lora(
     """Model and text encoders with a LoRA; keys without a place are logged and left out."""
     if strength_model == 0 and strength_clip == 0:
         return model, clip
-    file = read_weights(model_file(context, "loras", lora_name))
+    file = weights_at(model_file(context, "loras", lora_name))
     return applied(model, clip, file, strength_model, strength_clip)
 
 

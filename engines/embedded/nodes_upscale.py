@@ -6,7 +6,7 @@ import torch
 
 from .context import Context
 from .diffusion.files import model_file, model_inputs
-from .diffusion.safetensors_file import read_weights
+from .diffusion.loading import remembered, weights_at
 from .diffusion.upscaling import UpscaleModel, upscale_model, upscaled
 from .registry import NodeGroup
 
@@ -16,7 +16,8 @@ NODES = NodeGroup()
 @NODES.node("UpscaleModelLoader", **model_inputs(model_name="upscale_models"))
 def load_upscale_model(model_name: str, *, context: Context) -> UpscaleModel:
     """The upscale model in a file, built at once: what it is shows then only."""
-    model = upscale_model(read_weights(model_file(context, "upscale_models", model_name)))
+    path = model_file(context, "upscale_models", model_name)
+    model = remembered([path], "upscale", lambda: upscale_model(weights_at(path)))
     model.component.module()
     return model
 

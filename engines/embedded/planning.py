@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...graph.errors import PromptError
-from ...graph.prompt import Prompt, PromptNode, topological_order
+from ...graph.markers import is_marker
+from ...graph.prompt import InputRef, Prompt, PromptNode, topological_order
 from ...graph.schemas import NodeSchemas
 from ...graph.validation import check_prompt
 from ..errors import InvalidPrompt, NodeError, UnknownNodes
@@ -85,6 +86,50 @@ class Planner:
         )
 
 
+def shortcomings(prompt: Prompt, schemas: NodeSchemas, run: Run, given: Collection[InputRef] = ()) -> list[NodeError]:
+    """Everything that a run of `prompt` would lack: node classes, model files, families, tokenizers.
+
+    Nodes are looked at one by one, marker nodes left out, so that what callers hand in later is not asked for.
+
+    Args:
+        given: inputs whose values callers give; nothing is said against those.
+    """
+    prompt = with_defaults(prompt, schemas)
+    found: list[NodeError] = []
+    for name, node in prompt.nodes.items():
+        if is_marker(node.class_type):
+            continue
+        if registry.lacking([node.class_type]):
+            text = "the embedded engine lacks this node class"
+            found.append(NodeError(node_id=name, class_type=node.class_type, message=text, details=POINT_AT_COMFYUI))
+            continue
+        kept = replace(
+            node, inputs={key: value for key, value in node.inputs.items() if InputRef(name, key) not in given}
+        )
+        found += list(_faults(name, kept, registry.load(node.class_type), run))
+    return found
+
+
+def unservable(faults: Sequence[NodeError]) -> InvalidPrompt:
+    """One error that lists what is missing, each thing once, with the nodes that need it."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for fault in faults:
+        lacks = registry.lacking([fault.class_type or ""]) != ()
+        text = f"the node class {fault.class_type}" if lacks else fault.message
+        nodes.setdefault((text, fault.details), []).append(f"{fault.node_id} ({fault.class_type})")
+    lines = [
+        f"  {text} (node {', '.join(places)})" + (f"; {remedy}" if remedy else "")
+        for (text, remedy), places in nodes.items()
+    ]
+    message = "the embedded engine cannot run this workflow; it lacks:\n" + "\n".join(lines)
+    classes = registry.lacking(fault.class_type or "" for fault in faults)
+    if len(classes) and all(registry.lacking([fault.class_type or ""]) for fault in faults):
+        return UnknownNodes(message, classes=classes)
+    error = InvalidPrompt(message, errors=faults)
+    error.node_id = error.class_type = None  # it is about all of them
+    return error
+
+
 def _check_classes(prompt: Prompt) -> None:
     missing = registry.lacking(node.class_type for node in prompt.nodes.values())
     if missing:
@@ -114,22 +159,21 @@ def _values(node: PromptNode) -> dict[str, Any]:
     return {name: value for name, value in node.inputs.items() if name not in linked}
 
 
-def _validate(nodes: Mapping[str, PromptNode], classes: Mapping[str, NodeClass], run: Run) -> None:
-    errors: list[NodeError] = []
-    for name, node in nodes.items():
-        check = classes[name].validate
-        if check is None:
-            continue
-        errors.extend(
-            NodeError(
-                node_id=name,
-                class_type=node.class_type,
-                message=fault.message,
-                details=fault.remedy,
-                input_name=fault.input_name,
-            )
-            for fault in check(**_values(node), context=Context(run, name, node.class_type))
+def _faults(name: str, node: PromptNode, node_class: NodeClass, run: Run) -> Iterator[NodeError]:
+    if node_class.validate is None:
+        return
+    for fault in node_class.validate(**_values(node), context=Context(run, name, node.class_type)):
+        yield NodeError(
+            node_id=name,
+            class_type=node.class_type,
+            message=fault.message,
+            details=fault.remedy,
+            input_name=fault.input_name,
         )
+
+
+def _validate(nodes: Mapping[str, PromptNode], classes: Mapping[str, NodeClass], run: Run) -> None:
+    errors = [fault for name, node in nodes.items() for fault in _faults(name, node, classes[name], run)]
     if errors:
         raise InvalidPrompt(errors[0].message, errors=errors, remedy=errors[0].details or None)
 

@@ -275,7 +275,6 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "StringSubstring",
         "StringTrim",
     ),
-    "nodes_tile": ("ImageMergeTileList", "SplitImageToTileList"),
     "nodes_upscale": ("ImageUpscaleWithModel", "UpscaleModelLoader"),
     "nodes_video": (
         "CreateVideo",

@@ -67,7 +67,9 @@ def error_from_json(message: Mapping[str, Any]) -> EngineError:
     if kind == "UnknownNodes":
         return UnknownNodes(text, classes=message["classes"], remedy=remedy)
     if kind == "InvalidPrompt":
-        return InvalidPrompt(text, errors=[NodeError(**fault) for fault in message["errors"]], remedy=remedy)
+        error = InvalidPrompt(text, errors=[NodeError(**fault) for fault in message["errors"]], remedy=remedy)
+        error.node_id, error.class_type = place["node_id"], place["class_type"]
+        return error
     if kind in _NODE_ERRORS:
         details = {"exception_type": message["exception_type"], "traceback": message["traceback"]}
         return _NODE_ERRORS[kind](text, remedy=remedy, **place, **details)

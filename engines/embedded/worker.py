@@ -27,7 +27,7 @@ from . import frames, wire
 from .cache import NodeCache
 from .context import Run
 from .executor import Executor
-from .planning import Planner
+from .planning import Planner, shortcomings, unservable
 from .registry import CLASSES, SCHEMAS_OF, needs_torch
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +65,11 @@ class Worker:
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
         self._send({"type": "ready", "pid": os.getpid()})
         while True:
-            self._run(executor, settings, self._jobs.get())
+            job = self._jobs.get()
+            if job["type"] == "check":
+                self._check(executor, settings, job)
+            else:
+                self._run(executor, settings, job)
 
     def _listen(self) -> None:
         try:
@@ -79,7 +83,7 @@ class Worker:
 
     def _hear(self, message: dict[str, Any]) -> None:
         match message["type"]:
-            case "run":
+            case "run" | "check":
                 self._cancelled[message["run"]] = threading.Event()
                 self._jobs.put(message)
             case "cancel":
@@ -87,6 +91,29 @@ class Worker:
                     event.set()
             case "ping":
                 self._send({"type": "pong", "ping": message["ping"]})
+
+    def _check(self, executor: Executor, settings: dict[str, Any], job: dict[str, Any]) -> None:
+        """Answer whether a prompt lacks anything."""
+        number: int = job["run"]
+        try:
+            prompt = Prompt.from_json(job["prompt"])
+            self._await_torch(prompt)
+            run = _run_of(settings, cancelled=self._cancelled[number])
+            given = {InputRef(node, name) for node, name in job["given"]}
+            faults = shortcomings(prompt, executor.planner.schemas, run, given)
+            if faults:
+                self._send({"type": "error", "run": number, **wire.error_to_json(unservable(faults))})
+            else:
+                self._send({"type": "checked", "run": number})
+        except Exception as error:  # a fault of ours: the service starts all the same, and its jobs will say it
+            _logger.exception("check %d", number)
+            self._send({"type": "checked", "run": number, "fault": str(error)})
+        finally:
+            self._cancelled.pop(number, None)
+
+    def _await_torch(self, prompt: Prompt) -> None:
+        if any(needs_torch(node.class_type) for node in prompt.nodes.values()) and self._warm.is_alive():
+            self._warm.join()  # two threads importing torch at once would wait for each other's locks
 
     def _run(self, executor: Executor, settings: dict[str, Any], job: dict[str, Any]) -> None:
         number: int = job["run"]
@@ -103,17 +130,11 @@ class Worker:
 
         try:
             prompt = Prompt.from_json(job["prompt"])
-            if any(needs_torch(node.class_type) for node in prompt.nodes.values()) and self._warm.is_alive():
-                self._warm.join()  # two threads importing torch at once would wait for each other's locks
-            run = Run(
-                metadata={"prompt": job["prompt"]} if settings["metadata"] else {},
-                files={InputRef(node, name): Path(path) for node, name, path in job["files"]},
-                input_folder=Path(settings["input_folder"]) if settings.get("input_folder") else None,
-                model_folders=[Path(folder) for folder in settings.get("model_folders", ())],
-                comfyui_folder=Path(settings["comfyui_folder"]) if settings.get("comfyui_folder") else None,
-                emit=emit,
-                cancelled=self._cancelled[number],
-            )
+            self._await_torch(prompt)
+            run = _run_of(settings, cancelled=self._cancelled[number])
+            run.emit = emit
+            run.metadata = {"prompt": job["prompt"]} if settings["metadata"] else {}
+            run.files = {InputRef(node, name): Path(path) for node, name, path in job["files"]}
             executor.run(prompt, run)
         except EngineError as error:
             if not isinstance(error, Cancelled):
@@ -177,6 +198,17 @@ class Outbox:
         self._frames, self._size = [], 0
         while data:  # an unbuffered pipe may take a part
             data = data[self._sink.write(data) or 0 :]
+
+
+def _run_of(settings: dict[str, Any], *, cancelled: threading.Event) -> Run:
+    """A run with the engine's folders."""
+    return Run(
+        input_folder=Path(settings["input_folder"]) if settings.get("input_folder") else None,
+        model_folders=[Path(folder) for folder in settings.get("model_folders", ())],
+        comfyui_folder=Path(settings["comfyui_folder"]) if settings.get("comfyui_folder") else None,
+        emit=lambda event: None,
+        cancelled=cancelled,
+    )
 
 
 def _executor(settings: dict[str, Any]) -> Executor:

@@ -118,7 +118,7 @@ class Vision(nn.Module):
         inner.embeddings.position_ids = torch.arange(count, device=device).expand(1, -1)
         self.model = model
         self.project: torch.Tensor | None
-        self.register_buffer("project", state[_PROJECTION] if _PROJECTION in state else None, persistent=False)
+        self.register_buffer("project", state.get(_PROJECTION, None), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What it sees: the last layer [batch, tokens, width], the last but one, and the projected vector.
