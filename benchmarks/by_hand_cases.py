@@ -263,7 +263,7 @@ def qwen_edit(later: bool) -> Case:
     name = "qwen_image_edit_2509_fp8_e4m3fn" if later else "qwen_image_edit_fp8_e4m3fn"
     variant = "qwen-image-edit-2509" if later else "qwen-image-edit"
     scale = ("FluxKontextImageScale", {}) if later else (
-        "ImageScaleToTotalPixels", {"upscale_method": "lanczos", "megapixels": 1.0}
+        "ImageScaleToTotalPixels", {"upscale_method": "lanczos", "megapixels": 1.0, "resolution_steps": 1}
     )  # fmt: skip
 
     def build(w: Wiring) -> None:
@@ -309,7 +309,8 @@ _UNION, _PROMAX = "FLUX.1-dev-ControlNet-Union-Pro", "diffusion_pytorch_model_pr
 _FILL = flux("flux1-fill-dev", "flux1-fill-dev", "AtelierLoadFluxTools")
 _CANNY = flux("flux1-canny-dev", "flux1-canny-dev", "AtelierLoadFluxTools")
 _TO_768 = ("ImageScale", {"upscale_method": "bilinear", "width": 768, "height": 768, "crop": "center"})
-_TO_A_MEGAPIXEL = ("ImageScaleToTotalPixels", {"upscale_method": "area", "megapixels": 1.0})
+# 0.3.64 has no resolution_steps and leaves it out of account.
+_TO_A_MEGAPIXEL = ("ImageScaleToTotalPixels", {"upscale_method": "area", "megapixels": 1.0, "resolution_steps": 1})
 _NORMAL = replace(FLUX, scheduler="normal")
 _DEPTH35 = replace(SD35, cfg=8.0, scheduler="normal")
 _HIDREAM_FULL = hidream("hidream_i1_full_fp8", "hidream-i1-full", _I1, SHIFT3)

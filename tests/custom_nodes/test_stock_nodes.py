@@ -9,6 +9,10 @@ import pytest
 from real_comfyui import Server
 from run_workflows import pixels
 
+from comfy_atelier.graph import NodeSchemas, Prompt, check_prompt
+
+SCHEMAS = NodeSchemas.builtin("0.33.0")
+
 
 @pytest.mark.comfyui
 @pytest.mark.slow
@@ -23,5 +27,7 @@ def test_the_pixels_are_those_of_stock_nodes(name: str, tiny_comfyui: Server) ->
 @pytest.mark.parametrize("name", by_hand_cases.CASES)
 def test_the_other_prompt_has_stock_nodes_only(name: str) -> None:
     ours, by_hand = by_hand_cases.prompts(name)
+    for prompt in (ours, by_hand):
+        check_prompt(Prompt.from_json(prompt), SCHEMAS)
     assert any(node["class_type"].startswith("AtelierLoad") for node in ours.values())
     assert not any(node["class_type"].startswith("Atelier") for node in by_hand.values())
