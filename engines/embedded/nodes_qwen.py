@@ -30,7 +30,7 @@ KEPT = 1024 * 1024  # pixels of the pictures that the model is shown
 @NODES.node("TextEncodeQwenImageEdit")
 def text_encode_edit(
     clip: Clip, prompt: str, *, context: Context, vae: Vae | None = None, image: torch.Tensor | None = None
-) -> tuple[Condition, ...]:
+) -> tuple[tuple[Condition, ...]]:
     """The prompt with a picture at about a megapixel; with a VAE the model is shown it too."""
     images: list[torch.Tensor] = []
     latents: list[torch.Tensor] = []
@@ -52,7 +52,7 @@ def text_encode_edit_plus(
     image1: torch.Tensor | None = None,
     image2: torch.Tensor | None = None,
     image3: torch.Tensor | None = None,
-) -> tuple[Condition, ...]:
+) -> tuple[tuple[Condition, ...]]:
     """The prompt with up to three pictures, small for the text encoder, at about a megapixel for the model."""
     from .families.qwen_text import EDIT_END, EDIT_SYSTEM, PICTURE
 
@@ -84,10 +84,10 @@ def _encoded(
     latents: Sequence[torch.Tensor],
     context: Context,
     **options: Any,
-) -> tuple[Condition, ...]:
+) -> tuple[tuple[Condition, ...]]:
     clip = needed(clip)
     tokens = tokenized(clip, prompt, context, images=images, **options)
-    return encoded_tokens(clip, tokens, **({"reference_latents": list(latents)} if latents else {}))
+    return (encoded_tokens(clip, tokens, **({"reference_latents": list(latents)} if latents else {})),)
 
 
 @NODES.node("EmptyQwenImageLayeredLatentImage")

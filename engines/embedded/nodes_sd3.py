@@ -16,7 +16,7 @@ NODES = NodeGroup()
 @NODES.node("CLIPTextEncodeSD3")
 def encode_texts(
     clip: Clip, clip_l: str, clip_g: str, t5xxl: str, empty_padding: str, *, context: Context
-) -> tuple[Condition, ...]:
+) -> tuple[tuple[Condition, ...]]:
     """A text for each encoder. An empty one tells nothing, or what an empty prompt tells ("empty_prompt")."""
     clip = needed(clip)
 
@@ -36,4 +36,4 @@ def encode_texts(
         for name in ("l", "g"):
             while len(found[name]) < longest:
                 found[name] += empty[name]
-    return encoded_tokens(clip, found)
+    return (encoded_tokens(clip, found),)

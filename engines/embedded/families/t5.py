@@ -86,6 +86,11 @@ class T5Text(nn.Module):
         own["encoder.embed_tokens.weight"] = own["shared.weight"]
         fill(self.model, own, what="the T5 text encoder")
         self.width: int = config.d_model
+        self._device: torch.device | None = None
+
+    def moved(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Weights stay where they are and come to `device` in float32 when used (see ``diffusion.streaming``)."""
+        self._device = device
 
     def encode(
         self, sections: Sequence[Sequence[Token]], *, masked: bool = False, layer: int | None = None
@@ -123,7 +128,7 @@ class T5Text(nn.Module):
         return text.reshape(1, -1, text.shape[-1]), mask[: len(sections)].reshape(1, -1)
 
     def _embedded(self, rows: Sequence[Sequence[Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The vectors [rows, tokens, width] in the encoder's dtype, and their mask [rows, tokens]."""
+        """The vectors [rows, tokens, width] in float32, and their mask [rows, tokens], where the encoder computes."""
         table = self.model.get_input_embeddings().weight
         embedded: list[torch.Tensor] = []
         masks: list[list[int]] = []
@@ -146,5 +151,5 @@ class T5Text(nn.Module):
             ended = plain.index(END) if END in plain else len(plain) - 1
             embedded.append(vectors)
             masks.append([1] * (ended + 1) + [0] * (len(plain) - ended - 1))
-        dtype = self.model.encoder.block[0].layer[0].SelfAttention.q.weight.dtype
-        return torch.stack(embedded).to(dtype), torch.tensor(masks, device=table.device)
+        device = self._device or table.device
+        return torch.stack(embedded).to(device), torch.tensor(masks, device=device)
