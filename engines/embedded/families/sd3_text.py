@@ -88,7 +88,7 @@ class SD3Encoder(TextEncoder):
         if tokens["l"] or tokens["g"]:
             text, pooled = self._clip(module, tokens, LAYER if layer is None else layer)
         if module.t5xxl is not None:
-            more, _ = module.t5xxl.encode(tokens["t5xxl"] or [[(t5.END, 1.0)]])
+            more, _ = module.t5xxl.encode(tokens["t5xxl"] or [[(t5.END, 1.0)]], layer=layer)
             text = more.cpu() if text is None else torch.cat([text, more.cpu()], dim=1)
         if text is None:
             text = torch.zeros((1, 77, WIDTH))
