@@ -21,7 +21,8 @@ try:
 except (ImportError, RuntimeError) as error:  # it is not there, or what it loads does not fit together
     pytest.skip(f"text encoders need transformers: {error}".splitlines()[0], allow_module_level=True)
 
-from comfy_atelier.engines.embedded.families import qwen_vl  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.diffusion.streaming import stream  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.families import qwen_vl  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
 
 RECORD = Path(__file__).parents[1] / "data" / "parity" / "qwen_vl.json.xz"
@@ -83,6 +84,16 @@ def test_each_tensor_is_used_and_none_is_copied(model: qwen_vl.QwenVL) -> None:
     one = qwen_vl.QwenVL(weights)
     assert sum(p.numel() for p in one.parameters()) == sum(tensor.numel() for tensor in weights.values())
     assert one.text.embed_tokens.weight.data_ptr() == weights["model.embed_tokens.weight"].data_ptr()
+
+
+def test_weights_that_come_layer_by_layer_give_the_same(model: qwen_vl.QwenVL) -> None:
+    small = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in state().items()}
+    whole = qwen_vl.QwenVL({name: tensor.float() for name, tensor in small.items()})
+    streamed = qwen_vl.QwenVL(small)
+    stream(streamed, torch.device("cpu"), torch.float32)
+    entries = [5, qwen_vl.Picture(pixels=picture(60, 100)), 9]
+    with torch.no_grad():
+        assert torch.allclose(streamed.encode(entries)[0], whole.encode(entries)[0], atol=1e-5)
 
 
 def test_without_its_vision_tower_it_reads_text_only(model: qwen_vl.QwenVL) -> None:

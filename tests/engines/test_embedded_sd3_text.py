@@ -20,7 +20,8 @@ try:
 except (ImportError, RuntimeError) as error:
     pytest.skip(f"text encoders need transformers: {error}".splitlines()[0], allow_module_level=True)
 
-from comfy_atelier.engines.embedded.diffusion.weights import Weights  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.diffusion.streaming import stream  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.diffusion.weights import Weights  # noqa: E402
 from comfy_atelier.engines.embedded.families import sd3_text  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
 
@@ -68,6 +69,17 @@ def test_any_of_the_encoders_tell_what_comfyui_is_told(subset: str, tensors: dic
         assert (list(condition.text.shape), list(pooled.shape)) == (output["shape"], output["pooled_shape"])
         assert near(condition.text.flatten()[::1709], output["some"])
         assert near(pooled.flatten()[::17], output["pooled"])
+
+
+def test_weights_that_come_layer_by_layer_give_the_same(tensors: dict[str, Any]) -> None:
+    encoder = sd3_text.SD3Encoder(["clip_l", "clip_g", "t5xxl"])
+    half = {name: tensor.half() for name, tensor in tensors.items()}
+    whole, streamed = encoder.build({name: tensor.float() for name, tensor in half.items()}), encoder.build(half)
+    stream(streamed, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        told = [encoder.encode(module, RECORDED["texts"]["weights"]) for module in (whole, streamed)]
+    assert torch.allclose(told[0].text, told[1].text, atol=1e-5)
+    assert torch.allclose(told[0].options["pooled_output"], told[1].options["pooled_output"], atol=1e-5)
 
 
 def test_files_are_taken_in_any_order(tensors: dict[str, Any]) -> None:

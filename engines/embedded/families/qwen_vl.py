@@ -27,6 +27,7 @@ SMALLEST, LARGEST = 3136, 12845056  # pixels that a picture is brought between
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 VISION = "visual."
+_PATCHES = "patch_embed.proj.weight"
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
 _BLOCK = re.compile(r"visual\.blocks\.(\d+)\.")
 
@@ -77,7 +78,10 @@ class QwenVL(nn.Module):
             with torch.device("meta"):
                 self.vision = qwen.Qwen2_5_VisionTransformerPretrainedModel(vision)
             self.vision.rotary_pos_emb = qwen.Qwen2_5_VLVisionRotaryEmbedding(vision)
-            fill(self.vision, _below(state, VISION), what="the text encoder's vision tower")
+            seen = _below(state, VISION)
+            # transformers casts pictures to the dtype that this one is kept in, which may be a small one
+            seen[_PATCHES] = seen[_PATCHES].float()
+            fill(self.vision, seen, what="the text encoder's vision tower")
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> None:
         """Weights stay where they are and come to `device` when they are used (see ``diffusion.streaming``)."""

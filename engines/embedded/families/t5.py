@@ -85,6 +85,9 @@ class T5Text(nn.Module):
         own = {name: state[name] for name in state if name != "encoder.embed_tokens.weight"}
         own["encoder.embed_tokens.weight"] = own["shared.weight"]
         fill(self.model, own, what="the T5 text encoder")
+        for block in self.model.encoder.block:
+            dense = block.layer[-1].DenseReluDense
+            dense.wo = _Plain(dense.wo)
         self.width: int = config.d_model
         self._device: torch.device | None = None
 
@@ -153,3 +156,20 @@ class T5Text(nn.Module):
             masks.append([1] * (ended + 1) + [0] * (len(plain) - ended - 1))
         device = self._device or table.device
         return torch.stack(embedded).to(device), torch.tensor(masks, device=device)
+
+
+class _Plain(nn.Module):
+    """A linear layer whose dtype is not asked for: transformers casts what it is given to the dtype that the weights
+    are kept in, which is not the one that they are used in where they come layer by layer.
+    """
+
+    weight = None
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See `torch.nn.Linear`."""
+        y: torch.Tensor = self.linear(x)
+        return y
