@@ -3,7 +3,8 @@
 For tests and benchmarks with the files of ``benchmarks/tiny_models.py``; link this folder into ``custom_nodes``. Files
 with the marker tensor only:
 
-- text encoders (T5-XXL, Qwen2.5-VL, Llama): layers, heads and widths, through ComfyUI's own ``<name>_model_config``;
+- text encoders (T5-XXL, Qwen2.5-VL, Llama; CLIP-G inside checkpoints): layers, heads and widths, through ComfyUI's own
+  ``<name>_model_config``;
 - HiDream: how many blocks of each kind; Stable Diffusion 3.5: how many blocks, apart from how many heads;
 - ControlNets in diffusers' names: the width of each level; DiffSynth's patches: how many blocks.
 
@@ -87,6 +88,28 @@ def load_encoders(state_dicts: Any = (), *args: Any, **named: Any) -> Any:
 
 
 comfy.sd.load_text_encoder_state_dicts = load_encoders
+
+_load_checkpoint = comfy.sd.load_state_dict_guess_config
+CLIP_G = (
+    "conditioner.embedders.1.model.transformer.resblocks.",
+    "conditioner.embedders.0.model.transformer.resblocks.",
+    "text_encoders.clip_g.transformer.text_model.encoder.layers.",
+)
+"""Where the layers of CLIP-G lie in checkpoints of SDXL, of its refiner and of Stable Diffusion 3.5."""
+
+
+def load_checkpoint(state: Any, *args: Any, **named: Any) -> Any:
+    """ComfyUI's own, told how many layers the CLIP-G inside has."""
+    layers = max(blocks(state, prefix) for prefix in CLIP_G)
+    if 0 < layers < 32:
+        named["te_model_options"] = {
+            **named.get("te_model_options", {}),
+            "clip_g_model_config": {"num_hidden_layers": layers},
+        }
+    return _load_checkpoint(state, *args, **named)
+
+
+comfy.sd.load_state_dict_guess_config = load_checkpoint
 
 
 class Eyes(qwen_eyes.Qwen2VLVisionTransformer):
