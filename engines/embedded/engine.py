@@ -204,6 +204,8 @@ class EmbeddedEngine:
             raise self._lost()
         if frame[0]["type"] == "error":
             raise wire.error_from_json(frame[0])
+        if "fault" in frame[0]:
+            raise EngineError(f"the embedded engine failed to look: {frame[0]['fault']}", remedy=self._see_log())
 
     async def run(self, prompt: Prompt, *, files: Mapping[InputRef, Path]) -> AsyncIterator[Event]:
         """Execute `prompt`; see `engines.Engine.run`. Large results are files that go when the iterator ends."""

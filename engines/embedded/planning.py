@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ...graph.errors import PromptError
@@ -103,10 +103,11 @@ def shortcomings(prompt: Prompt, schemas: NodeSchemas, run: Run, given: Collecti
             text = "the embedded engine lacks this node class"
             found.append(NodeError(node_id=name, class_type=node.class_type, message=text, details=POINT_AT_COMFYUI))
             continue
-        kept = replace(
-            node, inputs={key: value for key, value in node.inputs.items() if InputRef(name, key) not in given}
-        )
-        found += list(_faults(name, kept, registry.load(node.class_type), run))
+        found += [
+            fault
+            for fault in _faults(name, node, registry.load(node.class_type), run)
+            if fault.input_name is None or InputRef(name, fault.input_name) not in given
+        ]
     return found
 
 
@@ -116,10 +117,9 @@ def unservable(faults: Sequence[NodeError]) -> InvalidPrompt:
     for fault in faults:
         lacks = registry.lacking([fault.class_type or ""]) != ()
         text = f"the node class {fault.class_type}" if lacks else fault.message
-        nodes.setdefault((text, fault.details), []).append(f"{fault.node_id} ({fault.class_type})")
+        nodes.setdefault((text, fault.details), []).append(f"node {fault.node_id} ({fault.class_type})")
     lines = [
-        f"  {text} (node {', '.join(places)})" + (f"; {remedy}" if remedy else "")
-        for (text, remedy), places in nodes.items()
+        f"  {', '.join(places)}: {text}" + (f"; {remedy}" if remedy else "") for (text, remedy), places in nodes.items()
     ]
     message = "the embedded engine cannot run this workflow; it lacks:\n" + "\n".join(lines)
     classes = registry.lacking(fault.class_type or "" for fault in faults)

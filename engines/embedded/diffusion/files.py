@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ....catalogue import find_by_name, load
 from ..context import Context
 from ..problems import NodeProblem
 from ..registry import Fault
 
 EXTENSIONS = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".bin", ".pth", ".pkl"})
-SHOWN = 12  # names in a message
+SHOWN = 6  # names in a message
 
 # Folders that go by several names; "unet" and "clip" are the old ones.
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -79,9 +80,11 @@ def _absent(roots: Sequence[Path], folder: str, name: str) -> NodeProblem:
         )
     there = model_names(roots, folder)
     listed = ", ".join(there[:SHOWN]) + (f" and {len(there) - SHOWN} more" if len(there) > SHOWN else "")
+    entry = next((use.id for file in find_by_name(name) for use in load().uses(file)), None)
+    get = f"run `atelier models get {entry}`" if entry else "put it there"
     return NodeProblem(
         f"model {name!r} is not in models/{folder}; " + (f"there are: {listed}" if there else "there is none"),
-        remedy="put it there, choose one that is there, or run `atelier models get`",
+        remedy=f"{get}, or choose one that is there" if there else get,
     )
 
 
