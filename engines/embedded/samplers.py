@@ -8,6 +8,7 @@ x is a latent of any shape; sigmas [steps + 1] fall to 0 or to where a later run
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,20 @@ class Walk:
         """What the model makes of `x` at one level."""
         return self.denoise(x, sigma * x.new_ones([x.shape[0]]))
 
+    def see_twice(self, x: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `see`, with what the model makes of `x` under the negative alone."""
+        levels = sigma * x.new_ones([x.shape[0]])
+        if self.unguided is None:
+            seen = self.denoise(x, levels)
+            return seen, seen
+        return self.unguided(x, levels)
+
+    def look_twice(self, step: int, x: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `look`, with what the model makes of `x` under the negative alone."""
+        seen, other = self.see_twice(x, sigma)
+        self.told(step, x, seen)
+        return seen, other
+
     def steps(self, sigmas: torch.Tensor) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """Number, level and next level of each step."""
         for step in range(len(sigmas) - 1):
@@ -64,15 +79,17 @@ class Walk:
 Sampler = Callable[[Walk, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def _slope(x: torch.Tensor, sigma: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+def slope(x: torch.Tensor, sigma: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+    """Where the noise points at."""
     return (x - denoised) / sigma
 
 
-def _ancestral(sigma: torch.Tensor, following: torch.Tensor, eta: float) -> tuple[torch.Tensor, torch.Tensor]:
+def ancestral(sigma: torch.Tensor, following: torch.Tensor, eta: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The level to step down to, and the noise to put back, so that the next level comes out."""
     if not eta:
         return following, torch.zeros_like(following)
-    up = torch.minimum(following, eta * (following**2 * (sigma**2 - following**2) / sigma**2) ** 0.5)
+    up = eta * (following**2 * (sigma**2 - following**2) / sigma**2) ** 0.5
+    up = torch.where(up < following, up, following)  # of a level without end, too
     return (following**2 - up**2) ** 0.5, up
 
 
@@ -88,7 +105,7 @@ def _flow_ancestral(
 def euler(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """Along the slope."""
     for step, sigma, following in walk.steps(sigmas):
-        x = x + _slope(x, sigma, walk.look(step, x, sigma)) * (following - sigma)
+        x = x + slope(x, sigma, walk.look(step, x, sigma)) * (following - sigma)
     return x
 
 
@@ -106,41 +123,41 @@ def euler_ancestral(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.
             if walk.eta > 0:
                 x = keep * x + noise(sigma, following) * walk.s_noise * up
             continue
-        down, up = _ancestral(sigma, following, walk.eta)
+        down, up = ancestral(sigma, following, walk.eta)
         if down == 0:
             x = denoised
         else:
-            x = x + _slope(x, sigma, denoised) * (down - sigma) + noise(sigma, following) * walk.s_noise * up
+            x = x + slope(x, sigma, denoised) * (down - sigma) + noise(sigma, following) * walk.s_noise * up
     return x
 
 
 def heun(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """Along the mean of the slopes at both ends."""
     for step, sigma, following in walk.steps(sigmas):
-        slope = _slope(x, sigma, walk.look(step, x, sigma))
+        way = slope(x, sigma, walk.look(step, x, sigma))
         if following != 0:
-            ahead = x + slope * (following - sigma)
-            slope = (slope + _slope(ahead, following, walk.see(ahead, following))) / 2
-        x = x + slope * (following - sigma)
+            ahead = x + way * (following - sigma)
+            way = (way + slope(ahead, following, walk.see(ahead, following))) / 2
+        x = x + way * (following - sigma)
     return x
 
 
 def dpm_2(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
-    """Along the slope in the middle (of the logarithms)."""
+    """Along the way in the middle (of the logarithms)."""
     for step, sigma, following in walk.steps(sigmas):
-        slope = _slope(x, sigma, walk.look(step, x, sigma))
+        way = slope(x, sigma, walk.look(step, x, sigma))
         if following != 0:
-            slope = _middle_slope(walk, x, slope, sigma, following)
-        x = x + slope * (following - sigma)
+            way = _middle_slope(walk, x, way, sigma, following)
+        x = x + way * (following - sigma)
     return x
 
 
 def _middle_slope(
-    walk: Walk, x: torch.Tensor, slope: torch.Tensor, sigma: torch.Tensor, following: torch.Tensor
+    walk: Walk, x: torch.Tensor, way: torch.Tensor, sigma: torch.Tensor, following: torch.Tensor
 ) -> torch.Tensor:
     middle = sigma.log().lerp(following.log(), 0.5).exp()
-    half = x + slope * (middle - sigma)
-    return _slope(half, middle, walk.see(half, middle))
+    half = x + way * (middle - sigma)
+    return slope(half, middle, walk.see(half, middle))
 
 
 def dpm_2_ancestral(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
@@ -151,12 +168,12 @@ def dpm_2_ancestral(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.
         if walk.levels.is_flow:
             down, keep, up = _flow_ancestral(sigma, following, walk.eta)
         else:
-            down, up = _ancestral(sigma, following, walk.eta)
-        slope = _slope(x, sigma, walk.look(step, x, sigma))
+            down, up = ancestral(sigma, following, walk.eta)
+        way = slope(x, sigma, walk.look(step, x, sigma))
         if down == 0:
-            x = x + slope * (down - sigma)
+            x = x + way * (down - sigma)
         else:
-            x = x + _middle_slope(walk, x, slope, sigma, down) * (down - sigma)
+            x = x + _middle_slope(walk, x, way, sigma, down) * (down - sigma)
             x = keep * x + noise(sigma, following) * walk.s_noise * up
     return x
 
@@ -166,7 +183,7 @@ def lms(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor, order: int = 4) -> to
     slopes: list[torch.Tensor] = []
     for step, sigma, following in walk.steps(sigmas):
         denoised = walk.look(step, x, sigma)
-        slopes = [_slope(x, sigma, denoised), *slopes][:order]
+        slopes = [slope(x, sigma, denoised), *slopes][:order]
         if following == 0:
             x = denoised
             continue
@@ -199,9 +216,9 @@ def dpmpp_2s_ancestral(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> tor
         if walk.levels.is_flow:
             x = _flow_2s_step(walk, x, sigma, following, denoised, noise)
             continue
-        down, up = _ancestral(sigma, following, walk.eta)
+        down, up = ancestral(sigma, following, walk.eta)
         if down == 0:
-            x = x + _slope(x, sigma, denoised) * (down - sigma)
+            x = x + slope(x, sigma, denoised) * (down - sigma)
         else:
             distance = sigma.log() - down.log()
             middle = (sigma.log() - 0.5 * distance).exp()
@@ -222,7 +239,7 @@ def _flow_2s_step(
 ) -> torch.Tensor:
     down, keep, up = _flow_ancestral(sigma, following, walk.eta)
     if following == 0:
-        return x + _slope(x, sigma, denoised) * (down - sigma)
+        return x + slope(x, sigma, denoised) * (down - sigma)
     middle = torch.full_like(sigma, FIRST_HALF_STEP)
     if sigma != 1.0:
         start, end = ((1 - sigma) / sigma).log(), ((1 - down) / down).log()
@@ -247,15 +264,17 @@ def dpmpp_2m(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def _half_log_snr(levels: NoiseLevels, sigma: torch.Tensor) -> torch.Tensor:
+def half_log_snr(levels: NoiseLevels, sigma: torch.Tensor) -> torch.Tensor:
+    """Half the logarithm of signal to noise at a level."""
     return -(sigma.logit() if levels.is_flow else sigma.log())
 
 
-def _from_half_log_snr(levels: NoiseLevels, value: torch.Tensor) -> torch.Tensor:
+def from_half_log_snr(levels: NoiseLevels, value: torch.Tensor) -> torch.Tensor:
+    """The level of it."""
     return (-value).sigmoid() if levels.is_flow else (-value).exp()
 
 
-def _startable(levels: NoiseLevels, sigmas: torch.Tensor) -> torch.Tensor:
+def startable(levels: NoiseLevels, sigmas: torch.Tensor) -> torch.Tensor:
     """A flow's first level is 1, which has no logarithm of its signal: a little less."""
     if levels.is_flow and len(sigmas) > 1 and sigmas[0] >= 1:
         sigmas = sigmas.clone()
@@ -268,9 +287,9 @@ def dpmpp_sde(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor, r: float = 0.5)
     if len(sigmas) <= 1:
         return x
     noise = brownian_noise(x, sigmas, walk.seed)
-    place, level = partial(_half_log_snr, walk.levels), partial(_from_half_log_snr, walk.levels)
+    place, level = partial(half_log_snr, walk.levels), partial(from_half_log_snr, walk.levels)
     noisy = walk.eta > 0 and walk.s_noise > 0
-    for step, sigma, following in walk.steps(_startable(walk.levels, sigmas)):
+    for step, sigma, following in walk.steps(startable(walk.levels, sigmas)):
         denoised = walk.look(step, x, sigma)
         if following == 0:
             x = denoised
@@ -279,13 +298,13 @@ def dpmpp_sde(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor, r: float = 0.5)
         halfway = start + r * (end - start)
         middle = level(halfway)
         scale, scale_middle, scale_end = sigma * start.exp(), middle * halfway.exp(), following * end.exp()
-        down, up = _ancestral((-start).exp(), (-halfway).exp(), walk.eta)
+        down, up = ancestral((-start).exp(), (-halfway).exp(), walk.eta)
         distance = -down.log() - start
         half = scale_middle / scale * (-distance).exp() * x - scale_middle * (-distance).expm1() * denoised
         if noisy:
             half = half + scale_middle * noise(sigma, middle) * walk.s_noise * up
         seen = walk.see(half, middle)
-        down, up = _ancestral((-start).exp(), (-end).exp(), walk.eta)
+        down, up = ancestral((-start).exp(), (-end).exp(), walk.eta)
         distance = -down.log() - start
         weight = 1 / (2 * r)
         mixed = (1 - weight) * denoised + weight * seen
@@ -311,12 +330,12 @@ def _multistep_sde(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor, *, order: 
     noise = brownian_noise(x, sigmas, walk.seed)
     seen: list[torch.Tensor] = []  # the latest first
     strides: list[torch.Tensor] = []
-    for step, sigma, following in walk.steps(_startable(walk.levels, sigmas)):
+    for step, sigma, following in walk.steps(startable(walk.levels, sigmas)):
         denoised = walk.look(step, x, sigma)
         if following == 0:
             return denoised
-        end = _half_log_snr(walk.levels, following)
-        stride = end - _half_log_snr(walk.levels, sigma)
+        end = half_log_snr(walk.levels, following)
+        stride = end - half_log_snr(walk.levels, sigma)
         wide = stride * (walk.eta + 1)
         scale = following * end.exp()
         x = following / sigma * (-stride * walk.eta).exp() * x - scale * (-wide).expm1() * denoised
@@ -380,7 +399,7 @@ def lcm(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     return x
 
 
-SAMPLERS: Mapping[str, Sampler] = {
+_OWN: Mapping[str, Sampler] = {
     "euler": euler,
     "euler_ancestral": euler_ancestral,
     "heun": heun,
@@ -389,19 +408,55 @@ SAMPLERS: Mapping[str, Sampler] = {
     "lms": lms,
     "dpmpp_2s_ancestral": dpmpp_2s_ancestral,
     "dpmpp_sde": dpmpp_sde,
+    "dpmpp_sde_gpu": dpmpp_sde,
     "dpmpp_2m": dpmpp_2m,
     "dpmpp_2m_sde": dpmpp_2m_sde,
+    "dpmpp_2m_sde_gpu": dpmpp_2m_sde,
     "dpmpp_2m_sde_heun": partial(dpmpp_2m_sde, heun=True),
+    "dpmpp_2m_sde_heun_gpu": partial(dpmpp_2m_sde, heun=True),
     "dpmpp_3m_sde": dpmpp_3m_sde,
+    "dpmpp_3m_sde_gpu": dpmpp_3m_sde,
     "ddpm": ddpm,
     "lcm": lcm,
     "ddim": euler,
 }
+# Those of other modules, loaded when asked for: module and function, with its options.
+_OTHERS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
+    "heunpp2": ("samplers_multistep", "heunpp2", {}),
+    "ipndm": ("samplers_multistep", "ipndm", {}),
+    "ipndm_v": ("samplers_multistep", "ipndm_v", {}),
+    "deis": ("samplers_multistep", "deis", {}),
+    "res_multistep": ("samplers_multistep", "res_multistep", {}),
+    "res_multistep_cfg_pp": ("samplers_multistep", "res_multistep", {"cfg_pp": True}),
+    "res_multistep_ancestral": ("samplers_multistep", "res_multistep", {"eta": None}),
+    "res_multistep_ancestral_cfg_pp": ("samplers_multistep", "res_multistep", {"eta": None, "cfg_pp": True}),
+    "gradient_estimation": ("samplers_multistep", "gradient_estimation", {}),
+    "gradient_estimation_cfg_pp": ("samplers_multistep", "gradient_estimation", {"cfg_pp": True}),
+    "euler_cfg_pp": ("samplers_guided", "euler_ancestral_cfg_pp", {"noisy": False}),
+    "euler_ancestral_cfg_pp": ("samplers_guided", "euler_ancestral_cfg_pp", {}),
+    "dpmpp_2m_cfg_pp": ("samplers_guided", "dpmpp_2m_cfg_pp", {}),
+    "dpmpp_2s_ancestral_cfg_pp": ("samplers_guided", "dpmpp_2s_ancestral_cfg_pp", {}),
+    "uni_pc": ("samplers_exponential", "uni_pc", {}),
+    "uni_pc_bh2": ("samplers_exponential", "uni_pc", {"second": True}),
+    "er_sde": ("samplers_exponential", "er_sde", {}),
+    "seeds_2": ("samplers_exponential", "seeds_2", {}),
+    "seeds_3": ("samplers_exponential", "seeds_3", {}),
+    "exp_heun_2_x0": ("samplers_exponential", "seeds_2", {"r": 1.0, "second": True, "noisy": False}),
+    "exp_heun_2_x0_sde": ("samplers_exponential", "seeds_2", {"r": 1.0, "second": True}),
+    "sa_solver": ("samplers_exponential", "sa_solver", {}),
+    "sa_solver_pece": ("samplers_exponential", "sa_solver", {"evaluate_twice": True}),
+    "dpm_fast": ("samplers_exponential", "dpm_fast", {}),
+    "dpm_adaptive": ("samplers_exponential", "dpm_adaptive", {}),
+}
+SAMPLERS: tuple[str, ...] = (*_OWN, *_OTHERS)
 
 
 def sampler(name: str) -> Sampler:
     """The sampler of that name. Raises `NodeProblem` where there is none."""
-    found = SAMPLERS.get(name)
-    if found is None:
+    if name in _OWN:
+        return _OWN[name]
+    if name not in _OTHERS:
         raise NodeProblem(f"the embedded engine lacks the sampler {name!r}", remedy=f"use one of {', '.join(SAMPLERS)}")
-    return found
+    module, function, options = _OTHERS[name]
+    found = getattr(importlib.import_module(f".{module}", __package__), function)
+    return partial(found, **options) if options else found  # type: ignore[no-any-return] # a module's attributes are Any

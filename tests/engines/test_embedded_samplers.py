@@ -1,6 +1,6 @@
 """Samplers against what ComfyUI 0.33.0's own functions gave for a made-up model.
 
-Recorded by ``tests/data/parity/record_sampling.py``.
+Recorded by ``tests/data/parity/record_sampling.py`` and ``record_more_samplers.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from comfy_atelier.engines.embedded.problems import NodeProblem, RunCancelled  #
 
 RECORD = Path(__file__).parents[1] / "data" / "parity" / "sampling.json.xz"
 RECORDED: dict[str, list[float]] = json.loads(lzma.decompress(RECORD.read_bytes()))["samplers"]
+MORE: dict[str, list[float]] = json.loads(lzma.decompress(RECORD.with_name("more_samplers.json.xz").read_bytes()))
 SHAPE = (2, 4, 3, 5)
 
 # torchsde says so of a path whose ends are not round numbers; ComfyUI lives with it too
@@ -53,7 +54,40 @@ def test_a_sampler_walks_as_comfyui_does(case: str) -> None:
 
 
 def test_each_sampler_is_recorded() -> None:
-    assert {case.split()[0] for case in RECORDED} - {"noise"} == set(samplers.SAMPLERS) - {"ddim"}
+    recorded = {case.split()[0] for case in (*RECORDED, *MORE)} - {"noise"}
+    assert recorded == set(samplers.SAMPLERS) - {"ddim"}
+
+
+def _positive(x: Any, sigma: Any) -> Any:
+    s = sigma.reshape(-1, 1, 1, 1)
+    return torch.tanh(x / (s + 1.0)) * 0.8 + 0.1 * torch.sin(s)
+
+
+def _negative(x: Any, sigma: Any) -> Any:
+    return torch.tanh(x / (sigma.reshape(-1, 1, 1, 1) + 1.0)) * 0.5 - 0.05
+
+
+def _guided(x: Any, sigma: Any) -> Any:
+    negative = _negative(x, sigma)
+    return negative + (_positive(x, sigma) - negative) * 3.0
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_a_further_sampler_walks_as_comfyui_does(case: str) -> None:
+    name, kind, steps = case.split()
+    walk = samplers.Walk(
+        denoise=_guided,
+        levels=levels(kind),
+        seed=7,
+        unguided=lambda x, sigma: (_guided(x, sigma), _negative(x, sigma)),
+    )
+    visited = sigmas.schedule(walk.levels, "simple" if kind == "flow" else "karras", int(steps))
+    start = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(3)) * visited[0]
+    found = samplers.sampler(name)(walk, start, visited).flatten()[:16]
+    expected = torch.tensor(MORE[case])
+    assert torch.isfinite(found).all() == torch.isfinite(expected).all()
+    if torch.isfinite(expected).all():
+        assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 def test_a_picture_of_a_batch_gets_its_own_noise() -> None:
