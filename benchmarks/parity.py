@@ -44,7 +44,7 @@ class Comfyui:
 
     def __init__(self, folder: Path, python: Path, base: Path) -> None:
         script = Path(__file__).with_name("parity_comfyui.py").resolve()
-        arguments = ["--cpu", "--base-directory", str(base), "--disable-api-nodes", "--disable-all-custom-nodes"]
+        arguments = ["--cpu", "--base-directory", str(base), "--disable-api-nodes"]
         with (base / "comfyui.log").open("w") as log:
             self._process = subprocess.Popen(
                 [str(python), str(script), *arguments],
@@ -83,7 +83,7 @@ class Comfyui:
 class Embedded:
     """Our executor in this process, with listeners at the same places."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, comfyui: Path) -> None:
         from comfy_atelier.engines.embedded.cache import NodeCache
         from comfy_atelier.engines.embedded.executor import Executor
         from comfy_atelier.engines.embedded.planning import Planner
@@ -94,6 +94,7 @@ class Embedded:
         schemas = NodeSchemas({name: table[name] for name in CLASSES if name in table}, version=SCHEMAS_OF)
         self._executor = Executor(Planner(schemas), NodeCache(0))
         self._base = base
+        self._comfyui = comfyui
         self._kept: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self._listen()
@@ -162,6 +163,7 @@ class Embedded:
             cancelled=threading.Event(),
             model_folders=[self._base / "models"],
             input_folder=self._base / "input",
+            comfyui_folder=self._comfyui,
         )
         try:
             self._executor.run(Prompt.from_json(dict(prompt)), run)
@@ -233,7 +235,27 @@ def base_folder(models: Path, folder: Path) -> Path:
             link = folder / "models" / kind.name / file.relative_to(kind)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file.resolve())
+    shim = Path(__file__).with_name("tiny_shim").resolve()  # lets ComfyUI count what it has fixed
+    (folder / "custom_nodes" / shim.name).symlink_to(shim, target_is_directory=True)
     return folder
+
+
+def write_byte_vocabulary(path: Path) -> None:
+    """Llama's tokenizer as the shim has it where ComfyUI lacks its file: bytes stand for words."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # these bytes stand for themselves
+    others = [byte for byte in range(256) if byte not in printable]
+    numbers = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    assert sorted(numbers) == letters
+    begin = "<|begin_of_text|>"
+    tokenizer = Tokenizer(models.BPE(vocab={**numbers, begin: 128000}, merges=[]))
+    tokenizer.add_special_tokens([AddedToken(begin, special=True)])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{begin} $A", special_tokens=[(begin, 128000)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
 
 
 def main() -> int:
@@ -259,7 +281,9 @@ def main() -> int:
 def table(chosen: list[Case], base: Path, folder: Path, python: Path) -> dict[str, Any]:
     """Run each case on both sides and print its row as it comes."""
     rows: dict[str, Any] = {}
-    comfyui, embedded = Comfyui(folder, python, base), Embedded(base)
+    if not (folder / "comfy" / "text_encoders" / "llama_tokenizer" / "tokenizer.json").is_file():
+        write_byte_vocabulary(base / "models" / "tokenizers" / "llama3" / "tokenizer.json")
+    comfyui, embedded = Comfyui(folder, python, base), Embedded(base, folder)
     columns = ("sigmas", "noise", "told", "model.input", "model.denoised", "latent", "picture")
     print(f"| {'case':40} | " + " | ".join(f"{name:>9.9}" for name in columns) + " |")
     print("| --- |" + " --- |" * len(columns))
