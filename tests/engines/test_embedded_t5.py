@@ -20,6 +20,7 @@ try:
 except (ImportError, RuntimeError) as error:
     pytest.skip(f"text encoders need transformers: {error}".splitlines()[0], allow_module_level=True)
 
+from comfy_atelier.engines.embedded.diffusion.streaming import stream  # noqa: E402
 from comfy_atelier.engines.embedded.families.t5 import T5Text, recognised  # noqa: E402 # needs torch
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
 
@@ -49,13 +50,14 @@ def tokens(sections: Any, width: int) -> Any:
 
 
 @pytest.mark.parametrize("kind", RECORDED["kinds"])
-@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
-def test_texts_are_comfyuis(kind: str, masked: bool) -> None:
+@pytest.mark.parametrize(("masked", "layer"), [(False, None), (True, None), (False, -2)])
+def test_texts_are_comfyuis(kind: str, masked: bool, layer: int | None) -> None:
     encoder = T5Text(state(kind))
-    expected = [entry for entry in RECORDED["kinds"][kind]["outputs"] if entry["masked"] == masked]
+    outputs = RECORDED["kinds"][kind]["outputs"]
+    expected = [entry for entry in outputs if entry["masked"] == masked and entry["layer"] == layer]
     for sections, entry in zip(RECORDED["sections"], expected, strict=True):
         with torch.inference_mode():
-            text, mask = encoder.encode(tokens(sections, encoder.width), masked=masked)
+            text, mask = encoder.encode(tokens(sections, encoder.width), masked=masked, layer=layer)
         assert list(text.shape) == entry["shape"]
         assert mask.tolist() == entry["mask"]
         found, wanted = text.flatten()[::13], torch.tensor(entry["some"])
@@ -81,3 +83,25 @@ def test_what_is_missing_is_named() -> None:
 def test_a_token_that_the_encoder_lacks() -> None:
     with pytest.raises(NodeProblem, match="the tokenizer knows more words"):
         T5Text(state("gated")).encode([[(64, 1.0), (1, 1.0)]])
+
+
+@pytest.mark.parametrize("kind", RECORDED["kinds"])
+def test_weights_kept_small_are_cast_when_they_are_used(kind: str) -> None:
+    small = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in state(kind).items()}
+    streamed = T5Text(small)
+    stream(streamed, torch.device("cpu"), torch.float32)
+    whole = T5Text({name: tensor.float() for name, tensor in small.items()})
+    sections = tokens(RECORDED["sections"][1], whole.width)
+    with torch.inference_mode():
+        assert torch.equal(streamed.encode(sections)[0], whole.encode(sections)[0])
+
+
+def test_earlier_layers_are_normed() -> None:
+    encoder = T5Text(state("gated"))
+    sections = tokens(RECORDED["sections"][1], encoder.width)
+    with torch.inference_mode():
+        last, before, first = (encoder.encode(sections, layer=layer)[0] for layer in (None, -2, -3))
+        assert torch.equal(encoder.encode(sections, layer=-1)[0], last)
+        assert torch.equal(encoder.encode(sections, layer=-9)[0], last), "one that is not there stands for the last"
+    assert not torch.allclose(before, last)
+    assert not torch.allclose(before, first)

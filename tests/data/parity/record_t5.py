@@ -56,7 +56,7 @@ def main() -> None:
     for kind, sizes in KINDS.items():
         act = "gelu_pytorch_tanh" if sizes["is_gated_act"] else "relu"
         entry: dict[str, Any] = {"outputs": []}
-        for masked in (False, True):
+        for masked, layer in ((False, None), (True, None), (False, -2)):
             model = SDClipModel(
                 textmodel_json_config={**SHARED, **sizes, "dense_act_fn": act},
                 special_tokens={"end": 1, "pad": 0},
@@ -64,6 +64,7 @@ def main() -> None:
                 enable_attention_masks=masked,
                 return_attention_masks=True,
             ).eval()
+            model.set_clip_options({"layer": layer})
             shapes = {name: list(tensor.shape) for name, tensor in model.transformer.state_dict().items()}
             model.transformer.load_state_dict({name: fill(name, tuple(shape)) for name, shape in shapes.items()})
             entry["shapes"] = shapes
@@ -85,6 +86,7 @@ def main() -> None:
                 entry["outputs"].append(
                     {
                         "masked": masked,
+                        "layer": layer,
                         "shape": list(out.shape),
                         "some": [float(f"{value:.7g}") for value in out.flatten()[::13]],
                         "mask": extra["attention_mask"].tolist(),
