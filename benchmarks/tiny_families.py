@@ -43,19 +43,19 @@ def sd2() -> Layout:
 
 def sdxl() -> Layout:
     """SDXL base, Turbo and Lightning, a whole checkpoint."""
-    text = _two_layers_of_clip_g(below(header("sdxl_checkpoint"), "conditioner."))
+    text = _three_layers_of_clip_g(below(header("sdxl_checkpoint"), "conditioner."))
     return _checkpoint(unet("sdxl_checkpoint"), {"conditioner.": text}, 4)
 
 
 def sdxl_refiner() -> Layout:
     """SDXL's refiner, a whole checkpoint."""
-    text = _two_layers_of_clip_g(below(header("sdxl_refiner_checkpoint"), "conditioner."))
+    text = _three_layers_of_clip_g(below(header("sdxl_refiner_checkpoint"), "conditioner."))
     return _checkpoint(unet("sdxl_refiner_checkpoint", 384), {"conditioner.": text}, 4)
 
 
-def _two_layers_of_clip_g(text: Layout) -> Layout:
-    """Of the large encoder inside a checkpoint two of 32 layers (the shim counts them; a file of its own is whole)."""
-    return thin(text, resblocks=range(2))
+def _three_layers_of_clip_g(text: Layout) -> Layout:
+    """Of the large encoder inside a checkpoint three of 32 layers (the shim counts them; a file of its own is whole)."""
+    return thin(text, resblocks=range(3))
 
 
 def svd() -> Layout:
@@ -120,7 +120,7 @@ def sd35_controlnet() -> Layout:
 def _sd35_text() -> dict[str, Layout]:
     return {
         "text_encoders.clip_l.transformer.": clip_l(),
-        "text_encoders.clip_g.transformer.": thin(clip_g(), layers=range(2)),
+        "text_encoders.clip_g.transformer.": thin(clip_g(), layers=range(3)),
     }
 
 
