@@ -181,7 +181,9 @@ def running(
     port = port or free_port()
     log = base / f"server-{install.version}.log"
     command = [install.python, "main.py", "--cpu", "--base-directory", base.resolve(), "--port", port]
-    command += ["--fp16-unet"]  # as the files are: by itself a CPU holds the networks in twice the memory
+    # In half precision as the files are (a CPU takes twice the memory by itself); what the last prompt made is kept
+    # however little memory others leave.
+    command += ["--fp16-unet", "--cache-classic"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with log.open("wb") as stream:
         process = subprocess.Popen(

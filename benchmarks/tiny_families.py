@@ -54,7 +54,7 @@ def sdxl_refiner() -> Layout:
 
 
 def _three_layers_of_clip_g(text: Layout) -> Layout:
-    """Of the large encoder inside a checkpoint three of 32 layers (the shim counts them; a file of its own is whole)."""
+    """Of the large encoder in a checkpoint three of 32 layers (the shim counts them; a file of its own is whole)."""
     return thin(text, resblocks=range(3))
 
 
