@@ -21,8 +21,11 @@ try:
 except (ImportError, RuntimeError) as error:  # it is not there, or what it loads does not fit together
     pytest.skip(f"models need diffusers: {error}".splitlines()[0], allow_module_level=True)
 
-from comfy_atelier.engines.embedded.families import mmdit, mmdit_control  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.diffusion.values import Asked, Condition, Step  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.diffusion.weights import Weights  # noqa: E402
+from comfy_atelier.engines.embedded.families import mmdit, mmdit_control  # noqa: E402
 from comfy_atelier.engines.embedded.families.mmdit_layout import Piece, pieces, placed  # noqa: E402
+from comfy_atelier.engines.embedded.families.sd3 import FAMILY, LATENT, SKIP_LAYERS  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
 
 RECORD = Path(__file__).parents[1] / "data" / "parity" / "mmdit.json.xz"
@@ -167,3 +170,50 @@ def test_a_control_net_of_another_width_is_refused() -> None:
     base = mmdit.Transformer(state(TRANSFORMERS["large"]))
     with pytest.raises(NodeProblem, match="192 wide, the model 128"), torch.no_grad():
         model(**inputs(8, 10), hint=fill("hint", (2, 16, 8, 10)), base=base)
+
+
+def test_the_family_describes_its_network() -> None:
+    weights = Weights(state(TRANSFORMERS["medium"]), source="model.safetensors")
+    network = FAMILY.denoiser(weights)
+    assert network is not None
+    assert (network.variant, network.text_width) == ("sd3.5-medium", 24)
+    assert FAMILY.denoiser(Weights({"input_blocks.0.0.weight": torch.zeros(1)})) is None
+    aliases = network.aliases(weights)
+    part = aliases["transformer_blocks.1.attn2.to_k.weight"]
+    assert (part.name, part.start, part.length) == ("joint_blocks.1.x_block.attn2.qkv.weight", 192, 192)
+    assert aliases["transformer_blocks.0.ff.net.2.weight"].length is None
+
+
+def test_the_network_predicts_from_what_it_is_told() -> None:
+    network = FAMILY.denoiser(Weights(state(TRANSFORMERS["large"])))
+    assert network is not None
+    module, told = network.build(state(TRANSFORMERS["large"])), inputs(8, 10)
+    x, time = told["latent"], told["timesteps"]
+    asked = Asked(noise=x, latent=x, mask=None, kind="positive", device=torch.device("cpu"))
+    condition = Condition(text=told["context"], options={"pooled_output": told["pooled"]})
+    facts = {name: each.value for name, each in network.told(condition, asked).items()}
+    added = [None, fill("control 1", (2, 20, 128))]
+    step = Step(sigma=time, sigmas=time, control={"output": added}, patches={SKIP_LAYERS: ((0,),)})
+    with torch.no_grad():
+        found = network.predict(module, x, time, facts, step)
+        assert torch.equal(found, module(**told, control=added, skip={0}))
+    with pytest.raises(NodeProblem, match="no pooled text"):
+        network.told(Condition(text=told["context"]), asked)
+
+
+def test_stability_s_control_nets_say_what_they_want_to_be_shown() -> None:
+    tensors = state(CONTROLS["single blocks"])
+    kinds = {}
+    for number in (None, 0, 1, 2):
+        named = tensors if number is None else {**tensors, "control_type": torch.tensor(float(number))}
+        net = mmdit_control.control(Weights(named))
+        assert net is not None
+        assert net.kind.latent == LATENT
+        kinds[number] = float(net.kind.prepared(torch.tensor(0.25)))
+    assert kinds == {None: 0.25, 0: 0.25, 1: 0.25 * 127.5 + 0.5, 2: 0.75}
+    joint = mmdit_control.control(Weights(state(CONTROLS["joint blocks, inpainting"])))
+    assert joint is not None
+    assert joint.kind.with_mask
+    assert joint.kind.latent is not None
+    assert joint.kind.latent.shift == 0.0
+    assert mmdit_control.control(Weights({"x": torch.zeros(1)})) is None

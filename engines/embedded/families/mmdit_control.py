@@ -38,9 +38,13 @@ def recognised(names: Collection[str]) -> bool:
     """Whether the names are those of such a ControlNet."""
     if "pos_embed_input.proj.weight" not in names:
         return False
-    return any(
-        f"transformer_blocks.0.{part}" in names for part in ("adaLN_modulation.1.bias", "attn.add_q_proj.weight")
+    first = "transformer_blocks.0."
+    blocks = (
+        f"{first}adaLN_modulation.1.bias",
+        f"{first}attn.add_q_proj.weight",
+        "joint_blocks.0.x_block.attn.qkv.bias",
     )
+    return any(name in names for name in blocks)
 
 
 class JointControl(nn.Module):

@@ -27,6 +27,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from comfy.ldm.qwen_image.controlnet import QwenImageControlNetModel  # noqa: E402
 from comfy.ldm.qwen_image.model import QwenImageTransformer2DModel  # noqa: E402
+from comfy_extras.nodes_model_patch import QwenImageBlockWiseControlNet  # noqa: E402
 
 HERE = Path(__file__).parent
 TEXT = 20
@@ -114,6 +115,16 @@ def main() -> None:
             with torch.no_grad():
                 out = net(**inputs(case), hint=hint)["input"]
             entry["outputs"].append({**case, "count": len(out), "values": [numbers(out[0], 23), numbers(out[-1], 23)]})
+        recorded["controls"][name] = entry
+    # DiffSynth's patches: what a picture's latent adds after a block
+    for name, extra in (("patch", 0), ("inpainting patch", 4)):
+        patch = QwenImageBlockWiseControlNet(2, 64, extra, 256, operations=comfy.ops.disable_weight_init)
+        entry = {"shapes": filled(patch), "outputs": []}
+        latent = fill("hint", (1, 16 + extra // 4, 1, 7, 6))
+        with torch.no_grad():
+            shown = patch.process_input_latent_image(latent)
+            added = [patch.control_block(fill("tokens", (2, 12, 256)), shown, block) for block in (0, 1)]
+        entry["outputs"] = [numbers(one, 7) for one in added]
         recorded["controls"][name] = entry
     (HERE / "qwen_transformer.json.xz").write_bytes(lzma.compress(json.dumps(recorded).encode(), preset=9))
 
