@@ -14,6 +14,7 @@ import pytest
 from comfy_atelier.api import Settings, free_port, serve
 from comfy_atelier.api import serving as serving_module
 from comfy_atelier.api.errors import PortInUse, StoreError
+from comfy_atelier.engines import EngineUnavailable, InvalidPrompt
 
 
 @pytest.fixture
@@ -33,6 +34,21 @@ def test_a_taken_port_is_one_clear_error(prompt):
             serve(prompt, port=port)
 
 
+def test_what_the_engine_lacks_is_said_at_the_start(prompt, tmp_path, monkeypatch, engine):
+    asked = []
+
+    async def check(prompt, *, given=()):
+        asked.append((prompt, given))
+        raise InvalidPrompt("it lacks: everything")
+
+    engine.check = check
+    monkeypatch.setattr(serving_module, "_factory", lambda config, workers: engine)
+    with pytest.raises(InvalidPrompt, match="everything"):
+        serve(prompt, port=free_port(), settings=Settings(data_dir=tmp_path / "data"))
+    assert engine.closed
+    assert "1" in asked[0][0].nodes
+
+
 def test_a_data_folder_that_cannot_be_is_one_clear_error(prompt, tmp_path, monkeypatch, engine):
     monkeypatch.setattr(serving_module, "_factory", lambda config, workers: engine)
     (tmp_path / "file").write_text("")
@@ -43,6 +59,11 @@ def test_a_data_folder_that_cannot_be_is_one_clear_error(prompt, tmp_path, monke
 @pytest.mark.skipif(os.name != "posix", reason="sends itself SIGINT")
 def test_serves_until_a_signal(prompt, tmp_path, monkeypatch, engine):
     monkeypatch.setattr(serving_module, "_factory", lambda config, workers: engine)
+
+    async def check(prompt, *, given=()):
+        raise EngineUnavailable("it cannot look yet")  # that is its worker's to try again
+
+    engine.check = check
     answers = []
 
     def call(url: str) -> None:
