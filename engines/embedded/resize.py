@@ -16,7 +16,7 @@ def resize(samples: torch.Tensor, width: int, height: int, method: str, crop: st
     """Samples [batch, channels, rows, columns] at a new size.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `METHODS`, or "bislerp" (latents).
         crop: "center" cuts the middle out in the new ratio first, "disabled" stretches.
 
     Raises:
@@ -29,6 +29,8 @@ def resize(samples: torch.Tensor, width: int, height: int, method: str, crop: st
         samples = _middle(samples, width, height)
     if method == "lanczos":
         return _lanczos(samples, width, height)
+    if method == "bislerp":
+        return _bislerp(samples, width, height)
     return torch.nn.functional.interpolate(samples, size=(height, width), mode=method)
 
 
@@ -74,3 +76,40 @@ def _lanczos(samples: torch.Tensor, width: int, height: int) -> torch.Tensor:
         array = torch.from_numpy(np.asarray(picture).astype(np.float32) / np.float32(255.0))
         resized.append(array[None] if array.ndim == 2 else array.movedim(-1, 0))
     return torch.stack(resized).to(samples.device, samples.dtype)
+
+
+def _bislerp(samples: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Bilinear, but each place's channels are a vector whose direction turns and whose length grows between two."""
+    vectors = samples.float().movedim(1, -1)
+    for dimension, size in ((2, width), (1, height)):
+        first, second, share = _neighbours(vectors.shape[dimension], size, vectors.device)
+        sides = [1] * vectors.ndim
+        sides[dimension] = size
+        pair = (vectors.index_select(dimension, first), vectors.index_select(dimension, second))
+        vectors = _turned(*pair, share.reshape(sides))
+    return vectors.movedim(-1, 1).to(samples.dtype)
+
+
+def _neighbours(old: int, new: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each place of a new side the two old places that it lies between, and how far from the first."""
+    places = torch.arange(old, dtype=torch.float32, device=device).reshape(1, 1, -1)
+    following = places + 1
+    following[..., -1] -= 1
+    first = torch.nn.functional.interpolate(places, size=new, mode="linear").flatten()
+    second = torch.nn.functional.interpolate(following, size=new, mode="linear").flatten()
+    return first.long(), second.long(), first - first.floor()
+
+
+def _turned(first: torch.Tensor, second: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Between two vectors (the last dimension), a share of the way along the arc."""
+    lengths = [vector.norm(dim=-1, keepdim=True) for vector in (first, second)]
+    one, two = (
+        torch.where(length == 0.0, torch.zeros_like(vector), vector / length)
+        for vector, length in zip((first, second), lengths, strict=True)
+    )
+    cosine = (one * two).sum(-1, keepdim=True)
+    angle = torch.acos(cosine)
+    arc = (torch.sin((1.0 - share) * angle) * one + torch.sin(share * angle) * two) / torch.sin(angle)
+    arc = arc * (lengths[0] * (1.0 - share) + lengths[1] * share)
+    arc = torch.where(cosine > 1 - 1e-5, first, arc)  # the same direction
+    return torch.where(cosine < 1e-5 - 1, first * (1.0 - share) + second * share, arc)  # opposite ones
