@@ -243,7 +243,11 @@ def _clip(parts: Mapping[str, Weights]) -> Clip:
     tensors = {f"{name}.{key}": own.entry(key) for name, own in parts.items() for key in own}
     weights = Weights(tensors, source=" and ".join(own.source for own in parts.values()))
     encoder = FluxText()
-    return Clip(encoder=encoder, component=Component(weights=weights, build=encoder.build, role="text"))
+    # ComfyUI keeps CLIP in float16, and T5 where the file has it in float32
+    full = weights.dtype("t5xxl.encoder.final_layer_norm.weight") == torch.float32
+    halved = ("clip_l.", "t5xxl.") if full else ("clip_l.",)
+    component = Component(weights=weights, build=encoder.build, role="text", halved=halved)
+    return Clip(encoder=encoder, component=component)
 
 
 def _checkpoint_text(weights: Weights, network: Network) -> Clip | None:
