@@ -1,4 +1,4 @@
-"""Runs every curated workflow on the embedded engine on the CPU, with tiny random models, and prints what became of each.
+"""Runs every curated workflow on the embedded engine on the CPU, with tiny random models, and prints what became of it.
 
 python benchmarks/run_embedded.py --models FOLDER [NAME …]
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny_models
+from parity import write_byte_vocabulary
 from real_comfyui import RunError, write_pictures
 from run_workflows import OTHER_TEXT, WORKFLOWS, Result, ordered, pixels, small, table, with_value
 
@@ -69,13 +70,13 @@ async def try_workflow(engine: EmbeddedEngine, path: Path, schemas: NodeSchemas,
     return Result(name=path.stem, version=VERSION, seconds=time.monotonic() - began, problem=problem)
 
 
-async def run_all(models: Path, paths: Iterable[Path], saved: Path | None) -> list[Result]:
-    """Each workflow's result."""
+async def run_all(models: Path, paths: Iterable[Path], saved: Path | None, comfyui: Path | None = None) -> list[Result]:
+    """Each workflow's result; `comfyui` is a checkout that lends its tokenizers."""
     schemas = NodeSchemas.builtin(VERSION)
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as inputs:
         write_pictures(Path(inputs))
-        engine = EmbeddedEngine(input_dir=inputs, models_dirs=[models])
+        engine = EmbeddedEngine(input_dir=inputs, models_dirs=[models], comfyui_dir=comfyui)
         await engine.start()
         try:
             for path in ordered(paths):
@@ -93,11 +94,15 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("names", nargs="*", help="workflows, all where none is named")
     arguments.add_argument("--models", type=Path, required=True, help="a folder for the tiny models")
+    arguments.add_argument("--comfyui", type=Path, help="a checkout that lends its tokenizers (T5's, Qwen's)")
     arguments.add_argument("--save", type=Path, help="a folder for the first picture of each")
     chosen = arguments.parse_args()
     tiny_models.write_all(chosen.models)
     paths = [path for path in WORKFLOWS.glob("*.json") if not chosen.names or path.stem in chosen.names]
-    results = asyncio.run(run_all(chosen.models, paths, chosen.save))
+    llama = chosen.models / "tokenizers" / "llama3" / "tokenizer.json"
+    if not llama.is_file():
+        write_byte_vocabulary(llama)  # its own is gated
+    results = asyncio.run(run_all(chosen.models, paths, chosen.save, chosen.comfyui))
     print(table({(result.name, VERSION): result for result in results}, [VERSION]))
     return int(any(result.problem for result in results))
 
