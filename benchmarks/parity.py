@@ -31,6 +31,7 @@ import numpy as np
 from parity_cases import Case, cases
 
 SIGMAS, RELATIVE, DECIBELS = 1e-6, 1e-4, 50.0
+LARGE, SMALLER, MULTIPLE = 512, 8, 16  # as in ``tiny_shim``
 
 
 def comfyui_of(text: str) -> tuple[Path, Path]:
@@ -98,6 +99,20 @@ class Embedded:
         self._kept: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self._listen()
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """As ``tiny_shim`` does on ComfyUI's side: the pictures that edit models ask for are eight times smaller."""
+        from comfy_atelier.engines.embedded import resize as sizes
+
+        resize = sizes.resize
+
+        def smaller(samples: Any, width: int, height: int, *args: Any) -> Any:
+            if max(width, height) > LARGE:
+                width, height = (max(1, round(side / SMALLER / MULTIPLE)) * MULTIPLE for side in (width, height))
+            return resize(samples, width, height, *args)
+
+        sizes.resize = smaller
 
     def _keep(self, name: str, tensor: Any, most: int = 100) -> None:
         number = self._counts.get(name, 0)
@@ -236,7 +251,9 @@ def base_folder(models: Path, folder: Path) -> Path:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file.resolve())
     shim = Path(__file__).with_name("tiny_shim").resolve()  # lets ComfyUI count what it has fixed
-    (folder / "custom_nodes" / shim.name).symlink_to(shim, target_is_directory=True)
+    pack = Path(__file__).resolve().parent.parent
+    for name, target in ((shim.name, shim), ("comfy_atelier", pack)):
+        (folder / "custom_nodes" / name).symlink_to(target, target_is_directory=True)
     return folder
 
 

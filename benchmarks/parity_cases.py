@@ -23,13 +23,15 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 def cases(base: Path) -> Iterator[Case]:
     """Every case whose model files are there. `base` has ``models`` and ``input``."""
+    import parity_curated  # they build on what is in here
     import parity_flux
-    import parity_hidream_hunyuan_svd  # it builds on what is in here
+    import parity_hidream_hunyuan_svd
 
     picture(base / "input" / "picture.png", 128, 96)
     yield from stable_diffusion(base)
     yield from parity_flux.cases(base)
     yield from parity_hidream_hunyuan_svd.cases(base)
+    yield from parity_curated.cases(base)
 
 
 def picture(path: Path, width: int, height: int) -> None:

@@ -1,7 +1,6 @@
 """Cases of `parity.py`: the curated workflows as they are, converted, made small, with the files of ``tiny_models.py``.
 
-Both sides run our own nodes in them, ComfyUI through this checkout as its node pack. `STARTS` names those that are here
-by how their names begin; a family that has cases of its own for them is left out.
+Both sides run our own nodes in them, ComfyUI through this checkout as its node pack.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from run_workflows import WORKFLOWS, small
 
 from comfy_atelier.graph import NodeSchemas, read_document
 
-STARTS = ("qwen-image-", "sd35-")
 STEPS = 2
 SEED = 42
 VERSION = "0.33.0"
@@ -25,8 +23,6 @@ def cases(base: Path) -> Iterator[Case]:
     schemas = NodeSchemas.builtin(VERSION)
     there = {path.name for path in (base / "models").rglob("*") if path.is_file()}
     for path in sorted(WORKFLOWS.glob("*.json")):
-        if not path.stem.startswith(STARTS):
-            continue
         prompt = small(read_document(path).to_prompt(schemas).to_json(), path.stem, STEPS)
         for node in prompt.values():
             inputs = node["inputs"]
@@ -35,4 +31,4 @@ def cases(base: Path) -> Iterator[Case]:
                 inputs["image"] = "picture.png"
         named = [value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)]
         if all(name in there for name in named if name.endswith(".safetensors")):
-            yield Case(name=path.stem, prompt=prompt)
+            yield Case(name=f"workflow {path.stem}", prompt=prompt)

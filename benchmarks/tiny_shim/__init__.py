@@ -165,6 +165,7 @@ def load_file(*args: Any, **named: Any) -> Any:
     Sizes.patches = 60
     if MARK in state and "controlnet_blocks.0.y_rms.weight" in state:
         Sizes.patches = blocks(state, "controlnet_blocks.")
+        state.pop(MARK)  # the patch takes no tensor that it does not know
     return found
 
 
