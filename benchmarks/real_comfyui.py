@@ -160,7 +160,7 @@ def write_pictures(folder: Path) -> None:
         for y in range(SIDE):
             for x in range(SIDE):
                 inside = left <= x < left + size and top <= y < top + size
-                colour = (250, 255 - y, 230) if inside else (x, 20, y // 2 + left // 2)
+                colour = (255, 255 - y, 230) if inside else (x, 20, y // 2 + left // 2)
                 picture.putpixel((x, y), (*colour, 0 if inside else 255))
         picture.save(folder / name)
 

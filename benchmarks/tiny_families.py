@@ -276,8 +276,8 @@ def hidream_lora() -> Layout:
     return low_rank(hidream(), wanted, lambda module: f"diffusion_model.{module}", "lora_A", "lora_B")
 
 
-def esrgan(channels: int = 16, growth: int = 8) -> Layout:
-    """Real-ESRGAN x4plus with one block, 16 channels wide: spandrel reads both from the file."""
+def esrgan(channels: int = 16, growth: int = 32) -> Layout:
+    """Real-ESRGAN x4plus with one block, 16 channels wide: spandrel reads both from the file, and has the growth fixed."""
     layout: Layout = {}
 
     def conv(name: str, into: int, of: int) -> None:

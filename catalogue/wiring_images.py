@@ -75,8 +75,8 @@ def control(
         return stock("QwenImageDiffsynthControlnet", model=model, **values)[0], positive, negative, latent
     if way == "reference_lora":
         model = stock("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=strength)[0]
-        read = {"latent": stock("VAEEncode", pixels=image, vae=vae)[0]}
-        told = tuple(stock("ReferenceLatent", conditioning=cond, **read)[0] for cond in conds.values())
+        seen = stock("VAEEncode", pixels=image, vae=vae)[0]
+        told = tuple(stock("ReferenceLatent", conditioning=cond, latent=seen)[0] for cond in conds.values())
         return model, told[0], told[1], latent
     if way == "lora":
         model = stock("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=strength)[0]
