@@ -90,6 +90,8 @@ def listen(recorder: list[Recorder]) -> None:
         recorder[0].keep("latent", result)
 
     def picture(result: Any, self: Any, images: Any, *args: Any, **kwargs: Any) -> None:
+        if isinstance(self, nodes.PreviewImage):  # it saves by the same method
+            return
         for image in images:
             recorder[0].keep("picture", image)
 
