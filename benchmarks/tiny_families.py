@@ -277,7 +277,7 @@ def hidream_lora() -> Layout:
 
 
 def esrgan(channels: int = 16, growth: int = 32) -> Layout:
-    """Real-ESRGAN x4plus with one block, 16 channels wide: spandrel reads both from the file, and has the growth fixed."""
+    """Real-ESRGAN x4plus with one block, 16 channels wide: spandrel reads both from the file; the growth is fixed."""
     layout: Layout = {}
 
     def conv(name: str, into: int, of: int) -> None:
