@@ -237,7 +237,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "ResizeAndPadImage",
         "ResizeImageMaskNode",
     ),
-    "nodes_sd3": ("CLIPTextEncodeSD3",),
+    "nodes_sd3": ("CLIPTextEncodeSD3", "SkipLayerGuidanceDiT", "SkipLayerGuidanceSD3"),
     "nodes_sigmas": (
         "ExponentialScheduler",
         "ExtendIntermediateSigmas",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,19 @@ torch = pytest.importorskip("torch", reason="the embedded engine needs torch")
 
 from comfy_atelier.engines.embedded import nodes_qwen, nodes_sd3  # noqa: E402 # needs torch
 from comfy_atelier.engines.embedded.context import Context, Run  # noqa: E402
-from comfy_atelier.engines.embedded.diffusion.values import Clip, Condition, TextEncoder, Vae  # noqa: E402
+from comfy_atelier.engines.embedded.diffusion.latent_format import LatentFormat  # noqa: E402
+from comfy_atelier.engines.embedded.diffusion.prediction import Straight  # noqa: E402
+from comfy_atelier.engines.embedded.diffusion.values import (  # noqa: E402
+    Clip,
+    Condition,
+    Guided,
+    Model,
+    TextEncoder,
+    Vae,
+)
 from comfy_atelier.engines.embedded.diffusion.weights import Component, Weights  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
+from comfy_atelier.engines.embedded.sigmas import Flow  # noqa: E402
 
 
 class Encoder(TextEncoder):
@@ -143,6 +154,48 @@ def test_each_encoder_gets_its_own_text(
     first, second, third = texts
     nodes_sd3.encode_texts(clip, first, second, third, padding, context=context)
     assert encoder.encoded == [expected]
+
+
+def guided_model(family: str = "sd3") -> Any:
+    return Model(
+        network=SimpleNamespace(family=family),
+        component=Component(weights=Weights({}, source="m.safetensors"), build=lambda state: None, role="network"),
+        levels=Flow(shift=3.0),
+        prediction=Straight(),
+        latent=LatentFormat(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sigma", "scale", "expected"), [(0.9, 2.0, 1.0 + (4.0 - 3.0) * 2.0), (0.1, 2.0, 1.0), (0.9, 0.0, 1.0)]
+)
+def test_guidance_away_from_skipped_blocks_acts_in_its_part_of_the_run(
+    sigma: float, scale: float, expected: float
+) -> None:
+    function = nodes_sd3.NODES["SkipLayerGuidanceSD3"].function
+    model = function(model=guided_model(), layers="7, 9", scale=scale, start_percent=0.0, end_percent=0.5)
+    asked: list[Any] = []
+
+    def again(patches: Any) -> Any:
+        asked.append(patches)
+        return torch.full((1,), 3.0)
+
+    step = Guided(
+        denoised=torch.ones(1),
+        positive=torch.full((1,), 4.0),
+        negative=None,
+        scale=4.5,
+        x=torch.zeros(1),
+        sigma=torch.tensor([sigma]),
+        model=model,
+        again=again,
+    )
+    assert float(model.cfg_after[0](step)) == expected
+    assert asked == ([{"skip_layers": ((7, 9),)}] if expected != 1.0 else [])
+    with pytest.raises(NodeProblem, match=r"Stable Diffusion 3 models only, 'm\.safetensors' is none"):
+        function(model=guided_model("flux1"), layers="7", scale=3.0, start_percent=0.0, end_percent=0.5)
+    whole = guided_model()
+    assert function(model=whole, layers="none", scale=3.0, start_percent=0.0, end_percent=0.5) is whole
 
 
 def test_other_encoders_are_refused(clip: Clip, encoder: Encoder, context: Context) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from .values import Conditioning, Guided, Guider, Look, Model
+from .values import Again, Conditioning, Guided, Guider, Look, Model
 
 
 def _guided(
@@ -21,6 +21,7 @@ def _guided(
     scale: float,
     x: torch.Tensor,
     sigma: torch.Tensor,
+    again: Again,
 ) -> torch.Tensor:
     """``negative + (positive - negative) * scale``, or the model's own rule, then the model's functions on it."""
     result = positive if negative is None else negative + (positive - negative) * scale
@@ -28,12 +29,26 @@ def _guided(
         return result
     # a rule at cfg 1 was never asked the negative: in ComfyUI it is all zeros then
     unseen = torch.zeros_like(x) if negative is None else negative
-    step = Guided(denoised=result, positive=positive, negative=unseen, scale=scale, x=x, sigma=sigma, model=model)
+    step = Guided(
+        denoised=result,
+        positive=positive,
+        negative=unseen,
+        scale=scale,
+        x=x,
+        sigma=sigma,
+        model=model,
+        again=again,
+    )
     if model.cfg_rule is not None:
         result = model.cfg_rule(step)
     for function in model.cfg_after:
         result = function(replace(step, denoised=result))
     return result
+
+
+def _again(look: Look, name: str = "positive") -> Again:
+    """How a function on the result asks what the model sees under that conditioning with further patches."""
+    return lambda patches: look([name], patches)[name]
 
 
 def _only_positive(model: Model, scale: float) -> bool:
@@ -43,9 +58,9 @@ def _only_positive(model: Model, scale: float) -> bool:
 def _cfg(guider: Guider, look: Look, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     if _only_positive(guider.model, guider.cfg) or "negative" not in guider.conditionings:
         seen = look(["positive"])
-        return _guided(guider.model, seen["positive"], None, guider.cfg, x, sigma)
+        return _guided(guider.model, seen["positive"], None, guider.cfg, x, sigma, _again(look))
     seen = look(["positive", "negative"])
-    return _guided(guider.model, seen["positive"], seen["negative"], guider.cfg, x, sigma)
+    return _guided(guider.model, seen["positive"], seen["negative"], guider.cfg, x, sigma, _again(look))
 
 
 def basic_guider(model: Model, conditioning: Conditioning) -> Guider:
@@ -91,12 +106,12 @@ def _dual_cfg(
     model = guider.model
     if nested:
         seen = look(["negative", "middle", "positive"])
-        text = _guided(model, seen["positive"], seen["middle"], first, x, sigma)
+        text = _guided(model, seen["positive"], seen["middle"], first, x, sigma, _again(look))
         return seen["negative"] + second * (text - seen["negative"])
     names = ["negative", "middle", "positive"]
     zeros = torch.zeros_like(x)
     if _only_positive(model, second):
         names = ["positive"] if math.isclose(first, 1.0) else ["middle", "positive"]
     seen = {"negative": zeros, "middle": zeros, **look(names)}
-    between = _guided(model, seen["middle"], seen["negative"], second, x, sigma)
+    between = _guided(model, seen["middle"], seen["negative"], second, x, sigma, _again(look, "middle"))
     return between + (seen["positive"] - seen["middle"]) * first

@@ -51,11 +51,18 @@ class Looker:
     _joined: dict[tuple[int, ...], tuple[list[Mapping[str, Each]], dict[str, Any]]] = field(default_factory=dict)
     _fitted: dict[tuple[int, int, Any], Mapping[str, Each]] = field(default_factory=dict)
 
-    def look(self, names: Sequence[str], x: torch.Tensor, sigma: torch.Tensor) -> dict[str, torch.Tensor]:
+    def look(
+        self,
+        names: Sequence[str],
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        patches: Mapping[str, tuple[Any, ...]] | None = None,
+    ) -> dict[str, torch.Tensor]:
         """The denoised latents under each of these conditionings.
 
         Args:
             x: float32 [batch, channels, …]; sigma: its level, [batch].
+            patches: besides the model's own.
         """
         level = float(sigma[0])
         parts: list[_Part] = []
@@ -66,7 +73,7 @@ class Looker:
         weights: dict[int, torch.Tensor] = {}
         while parts:
             batch = self._batch(parts)
-            for part, seen in zip(batch, self._see(batch, sigma, x.shape[0]), strict=True):
+            for part, seen in zip(batch, self._see(batch, sigma, patches), strict=True):
                 _add(part, seen, x, sums, weights)
         made: dict[str, torch.Tensor] = {}
         for kind, name in enumerate(names):
@@ -111,8 +118,11 @@ class Looker:
                 break
         return [parts.pop(place) for place in taken]
 
-    def _see(self, batch: Sequence[_Part], sigma: torch.Tensor, size: int) -> Sequence[torch.Tensor]:
+    def _see(
+        self, batch: Sequence[_Part], sigma: torch.Tensor, patches: Mapping[str, tuple[Any, ...]] | None
+    ) -> Sequence[torch.Tensor]:
         self.check()
+        own = self.model.patches
         x = torch.cat([part.x for part in batch]) if len(batch) > 1 else batch[0].x
         levels = torch.cat([sigma] * len(batch)) if len(batch) > 1 else sigma
         told = self._told(batch)
@@ -120,7 +130,7 @@ class Looker:
             sigma=levels,
             sigmas=self.sigmas,
             kinds=tuple(part.kind for part in batch),
-            patches=self.model.patches,
+            patches={**own, **{place: (*own.get(place, ()), *more) for place, more in (patches or {}).items()}},
         )
         control = batch[0].condition.control
         if control is not None:

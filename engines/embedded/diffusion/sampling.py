@@ -7,7 +7,7 @@ Source: ComfyUI ``comfy/samplers.py`` (`CFGGuider`, `KSAMPLER`, `KSamplerX0Inpai
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,9 +238,14 @@ class _Run:
             x = x * mask + kept * (1.0 - mask)
         looks: dict[str, torch.Tensor] = {}
 
-        def look(names: Sequence[str]) -> dict[str, torch.Tensor]:
-            looks.update(self.looker.look(names, x, sigma))
-            return looks
+        def look(
+            names: Sequence[str], patches: Mapping[str, tuple[Any, ...]] | None = None
+        ) -> Mapping[str, torch.Tensor]:
+            seen = self.looker.look(names, x, sigma, patches)
+            if patches is None:
+                looks.update(seen)
+                return looks
+            return seen
 
         seen = self.guider.rule(self.guider, look, x, sigma)
         self.unguided = looks.get("negative")

@@ -214,6 +214,10 @@ class Network(ABC):
         return area * item * 4096
 
 
+# Asks the model once more, with further patches by place.
+Again = Callable[[Mapping[str, tuple[Any, ...]]], torch.Tensor]
+
+
 # A function on the result of guidance: RescaleCFG, CFGNorm, CFGZeroStar… Takes a `Guided`, returns the new result.
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Guided:
@@ -225,6 +229,7 @@ class Guided:
         positive, negative: what the model saw; negative is None where it was not asked for.
         scale: cfg.
         x: the noisy latent; sigma: its level, [batch].
+        again: what the model sees under the positive with further patches (blocks left out, attention changed).
     """
 
     denoised: torch.Tensor
@@ -234,6 +239,7 @@ class Guided:
     x: torch.Tensor
     sigma: torch.Tensor
     model: Model
+    again: Again | None = None
 
 
 GuidedFunction = Callable[[Guided], torch.Tensor]
@@ -490,9 +496,17 @@ class Noise:
     none: bool = False
 
 
-# What guidance may ask: the denoised latents of some of the guider's conditionings, by name, in one batch where they
-# fit.
-Look = Callable[[Sequence[str]], Mapping[str, torch.Tensor]]
+class Look(Protocol):
+    """What guidance may ask."""
+
+    def __call__(
+        self, names: Sequence[str], patches: Mapping[str, tuple[Any, ...]] | None = None
+    ) -> Mapping[str, torch.Tensor]:
+        """The denoised latents of some of the guider's conditionings, by name, in one batch where they fit.
+
+        Args:
+            patches: further ones for these alone (`Model.patches`); what they give is not kept as a conditioning's.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
