@@ -20,6 +20,7 @@ from ..errors import EngineError, EngineUnavailable, WorkerLost
 from ..events import Event, Finished, Produced
 from . import frames, wire
 from .cache import DEFAULT_BYTES
+from .demo.weights import MODELS as DEMO_MODELS
 from .registry import CLASSES, SCHEMAS_OF, lacking
 
 START_SECONDS = 120.0  # a cold disk can take that long to give Python and our modules
@@ -43,7 +44,8 @@ class EmbeddedEngine:
 
     Args:
         input_dir: where input files that are not handed in with a run are looked up by name.
-        models_dirs: roots with ComfyUI's model folders (``checkpoints``, ``loras``…).
+        models_dirs: roots with ComfyUI's model folders (``checkpoints``, ``loras``…). The demonstration model is
+            there without being asked for.
         comfyui_dir: a ComfyUI checkout: its ``models`` are searched last, and tokenizer files are read from it.
         cache_bytes: what the node cache may hold; by default ATELIER_CACHE_BYTES, else 1 GiB. 0 keeps nothing.
         metadata: whether saved pictures carry the prompt, as ComfyUI's do.
@@ -66,7 +68,7 @@ class EmbeddedEngine:
         self._input_folder = None if input_dir is None else Path(input_dir).resolve()
         self._comfyui_folder = None if comfyui_dir is None else Path(comfyui_dir).resolve()
         own = () if self._comfyui_folder is None else (self._comfyui_folder / "models",)
-        self._model_folders = (*(Path(folder).resolve() for folder in models_dirs), *own)
+        self._model_folders = (*(Path(folder).resolve() for folder in models_dirs), *own, DEMO_MODELS)
         self._cache_bytes = cache_bytes
         self._metadata = metadata
         self._log_folder = None if log_dir is None else Path(log_dir)

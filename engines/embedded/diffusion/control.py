@@ -26,7 +26,7 @@ from .values import Control, Model, Residuals, RunningControl, Step, Vae
 from .weights import Component, State, Weights
 
 # Modules of ``families`` with a function ``control``, in the order in which a file is tried.
-MODULES: tuple[str, ...] = ("unet_control", "flux_control", "mmdit_control", "qwen_image")
+MODULES: tuple[str, ...] = ("demo_control", "unet_control", "flux_control", "mmdit_control", "qwen_image")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

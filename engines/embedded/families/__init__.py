@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # In the order in which a file is tried; each name is a module. A more particular family comes before a more general
 # one.
-NAMES: tuple[str, ...] = ("flux", "hidream", "hunyuan_image", "qwen_image", "sd3", "svd", "stable_diffusion")
+NAMES: tuple[str, ...] = ("demo", "flux", "hidream", "hunyuan_image", "qwen_image", "sd3", "svd", "stable_diffusion")
 
 # What a denoiser's tensors may have before their names, in whole checkpoints and in split files.
 DENOISER_PREFIXES = ("model.diffusion_model.", "model.model.", "net.", "diffusion_model.", "")
