@@ -78,7 +78,7 @@ class Theirs:
 
     def run(self, prompt: Mapping[str, Any]) -> None:
         """One job."""
-        error = self._comfyui.run("speed", prompt, self._base / "recorded.npz")[1]
+        error = self._comfyui.run("speed", prompt, self._base / "recorded.npz", fresh=False)[1]
         if error:
             raise SystemExit(f"ComfyUI: {error}")
 

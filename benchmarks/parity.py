@@ -65,10 +65,10 @@ class Comfyui:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def run(self, name: str, prompt: Mapping[str, Any], out: Path) -> tuple[dict[str, Any], str]:
-        """The recorded arrays and an error, or ""."""
+    def run(self, name: str, prompt: Mapping[str, Any], out: Path, *, fresh: bool = True) -> tuple[dict[str, Any], str]:
+        """The recorded arrays and an error, or ""; `fresh` lets go of earlier nodes' results first."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"name": name, "prompt": prompt, "out": str(out)}) + "\n")
+        self._process.stdin.write(json.dumps({"name": name, "prompt": prompt, "out": str(out), "fresh": fresh}) + "\n")
         self._process.stdin.flush()
         answer = self._answer()
         with np.load(out) as arrays:

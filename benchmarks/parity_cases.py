@@ -291,7 +291,7 @@ def in_tiles(checkpoint: str) -> dict[str, Any]:
     """Encoded and decoded in tiles."""
     prompt = image_to_image(checkpoint)
     prompt["4"] = node(
-        "VAEEncodeTiled", pixels=["8", 0], vae=["9", 0], tile_size=64, overlap=32, temporal_size=64, temporal_overlap=8
+        "VAEEncodeTiled", pixels=["8", 0], vae=["9", 0], tile_size=64, overlap=16, temporal_size=64, temporal_overlap=8
     )
     prompt["6"] = node(
         "VAEDecodeTiled",

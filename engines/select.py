@@ -80,6 +80,7 @@ def create_engine(config: EngineConfig, *, worker: int = 0, workers: int = 1) ->
             comfyui_dir=_checkout(config.comfyui),
             cache_bytes=config.cache_bytes,
             metadata=config.metadata,
+            device=_device(config, worker, workers),
         )
     comfyui = config.comfyui or ""
     if kind == "remote":

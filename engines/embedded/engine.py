@@ -49,6 +49,7 @@ class EmbeddedEngine:
         comfyui_dir: a ComfyUI checkout: its ``models`` are searched last, and tokenizer files are read from it.
         cache_bytes: what the node cache may hold; by default ATELIER_CACHE_BYTES, else 1 GiB. 0 keeps nothing.
         metadata: whether saved pictures carry the prompt, as ComfyUI's do.
+        device: "cpu", "cuda:1", the number of a CUDA device, "mps"; by default ATELIER_DEVICE, else the best there is.
         log_dir: where the worker's standard error goes; by default the user's log folder.
     """
 
@@ -63,6 +64,7 @@ class EmbeddedEngine:
         comfyui_dir: Path | str | None = None,
         cache_bytes: int | None = None,
         metadata: bool = True,
+        device: str | None = None,
         log_dir: Path | str | None = None,
     ) -> None:
         self._input_folder = None if input_dir is None else Path(input_dir).resolve()
@@ -71,6 +73,7 @@ class EmbeddedEngine:
         self._model_folders = (*(Path(folder).resolve() for folder in models_dirs), *own, DEMO_MODELS)
         self._cache_bytes = cache_bytes
         self._metadata = metadata
+        self._device = device
         self._log_folder = None if log_dir is None else Path(log_dir)
         self._log_path: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -137,7 +140,7 @@ class EmbeddedEngine:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
-                    env=_environment(),
+                    env=_environment(self._device),
                 )
             except OSError as error:
                 raise EngineUnavailable(f"the embedded engine's process cannot be started: {error}") from error
@@ -390,12 +393,13 @@ def _cache_bytes(given: int | None) -> int:
     return int(text)
 
 
-def _environment() -> dict[str, str]:
+def _environment(device: str | None) -> dict[str, str]:
     """The worker's environment: torch's threads sleep while they wait for each other, unless the user says otherwise.
 
     Spinning, as OpenMP does by default, costs ten times the work where something else wants the processors too.
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    chosen = {} if device is None else {"ATELIER_DEVICE": device}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **chosen}
 
 
 def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:

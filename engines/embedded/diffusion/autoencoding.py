@@ -143,6 +143,10 @@ def encode_tiled(
     coder = vae.coder
     if coder.dimensions == 3:
         return encode(vae, pixels, check)
+    if overlap >= tile // 2:
+        raise NodeProblem(
+            f"tiles of {tile} pixels cannot overlap by {overlap}", remedy=f"use an overlap below {tile // 2}"
+        )
     pixels = cut(pixels, coder.factor)
     loaded = vae.component.loaded()
 
