@@ -35,9 +35,10 @@ NODE_PACK_NEEDS = {
 # Which extras of pyproject.toml each form needs.
 EXTRAS = {"demo": ("embedded",), "test": ("embedded", "dev")}
 
-# CLIP's vocabulary comes as a file inside this package. What the package itself asks for (torchvision among it) is left
-# out: nothing of it is run, and a torchvision made for another build of torch breaks whatever imports it.
-VOCABULARY = "open_clip_torch"
+# CLIP's vocabulary comes as a file inside the first package, upscale models are run by the second (which needs the
+# third). What they ask for besides, torchvision, is left out: neither needs it for that, and a torchvision made for
+# another build of torch breaks whatever imports it.
+ALONE = ("open_clip_torch", "spandrel", "einops")
 
 
 def fail(message):
@@ -113,7 +114,7 @@ def set_up(extras):
         pip(venv_python(), "install", "--constraint", constraints, "torch")
     pip(venv_python(), "install", "--constraint", constraints, "--editable", f"{ROOT}[{','.join(wanted)}]")
     if "embedded" in wanted:
-        pip(venv_python(), "install", "--constraint", constraints, "--no-deps", VOCABULARY)
+        pip(venv_python(), "install", "--constraint", constraints, "--no-deps", *ALONE)
     stamp.write_text(json.dumps({"fingerprint": now, "extras": wanted}) + "\n", encoding="utf-8")
 
 

@@ -87,7 +87,8 @@ def test_set_up_adds_what_the_other_form_lacks(
     )
     install.set_up(install.EXTRAS["test"])
     installed = [arguments[-1] for arguments in calls]
-    assert installed == ["torch", f"{install.ROOT}[dev,embedded]", install.VOCABULARY]
+    assert installed == ["torch", f"{install.ROOT}[dev,embedded]", install.ALONE[-1]]
+    assert calls[-1][-len(install.ALONE) :] == install.ALONE
     assert "--no-deps" in calls[-1]  # what it asks for would bring a torchvision that does not fit
     assert json.loads((tmp_path / "atelier-setup.json").read_text())["extras"] == ["dev", "embedded"]
 

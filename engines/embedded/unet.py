@@ -161,25 +161,24 @@ class UNet(UNetParts):
             label: what SDXL is told besides (pooled text and sizes) [batch, width].
             control: what ControlNets add: "input" to what comes out of each input block, "middle", "output" to what
                 each input block hands over to the way up; by the block's number.
-            control: what ControlNets add: "input" and "middle" after the blocks, "output" to what the way up is joined
-                with. Each list is taken from its end.
         """
         told = self.told(x, timesteps, label)
-        added = {place: list(tensors) for place, tensors in (control or {}).items()}
+        added = control or {}
         kept: list[torch.Tensor] = []
-        for block in self.down:
-            x = _with(through(block, x, told, context), added.get("input"))
+        for number, block in enumerate(self.down):
+            x = _with(through(block, x, told, context), added.get("input", ()), number)
             kept.append(x)
-        x = _with(through(self.middle, x, told, context), added.get("middle"))
+        x = _with(through(self.middle, x, told, context), added.get("middle", ()), 0)
         for block in self.up:
-            x = torch.cat([x, _with(kept.pop(), added.get("output"))], dim=1)
+            side = kept.pop()
+            x = torch.cat([x, _with(side, added.get("output", ()), len(kept))], dim=1)
             x = through(block, x, told, context, size=kept[-1].shape[-2:] if kept else None)
         return self.out(torch.nn.functional.silu(self.norm(x)))  # type: ignore[no-any-return] # a module's call is Any
 
 
-def _with(x: torch.Tensor, added: list[torch.Tensor | None] | None) -> torch.Tensor:
-    """`x` with the last of what is to be added; what does not fit is logged and left out, as in ComfyUI."""
-    tensor = added.pop() if added else None
+def _with(x: torch.Tensor, added: Sequence[torch.Tensor | None], number: int) -> torch.Tensor:
+    """`x` with what is to be added at that block; what does not fit is logged and left out, as in ComfyUI."""
+    tensor = added[number] if number < len(added) else None
     if tensor is None:
         return x
     try:

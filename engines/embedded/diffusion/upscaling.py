@@ -53,6 +53,8 @@ def upscale_model(weights: Weights) -> UpscaleModel:
 
 def _builder(source: str) -> Callable[[State], Any]:
     def build(state: State) -> Any:
+        from .memory import out_of_memory
+
         tensors = {name: state[name] for name in state}
         library = spandrel()
         try:
@@ -60,6 +62,12 @@ def _builder(source: str) -> Callable[[State], Any]:
         except library.UnsupportedModelError as error:
             raise NodeProblem(
                 f"{source!r} is no upscale model that spandrel knows", remedy="choose another file"
+            ) from error
+        except (RuntimeError, KeyError, ValueError) as error:
+            if out_of_memory(error):
+                raise
+            raise NodeProblem(
+                f"the upscale model {source!r} is not whole", remedy="fetch it again, or choose another file"
             ) from error
         if not isinstance(found, library.ImageModelDescriptor):
             raise NodeProblem(f"{source!r} does not make one picture of one picture", remedy="choose an upscale model")

@@ -15,6 +15,7 @@ from ..diffusion.concat import joined_channels, like_noise
 from ..diffusion.levels import Continuous
 from ..diffusion.prediction import Edm, Epsilon, Prediction, Velocity
 from ..diffusion.told import Each, Shaped, Text
+from ..diffusion.unet_names import to_diffusers
 from ..diffusion.values import Alias, Asked, Clip, Condition, Network, Step
 from ..diffusion.weights import State, Weights
 from ..problems import NodeProblem
@@ -23,7 +24,6 @@ from ..unet import UNet
 from . import Family
 from .clip import CLIP_H, CLIP_L, XL_CLIP_G, XL_CLIP_L, ClipKind, clip_of, in_transformers_layout
 from .kl import coder_of
-from .unet_names import diffusers_names
 
 SIZE_WIDTH = 256  # of one embedded number that SDXL is told
 VELOCITY_DEVIATION = 0.09  # of a bias above which an SD 2 was trained for velocity; ComfyUI's own test
@@ -86,7 +86,8 @@ class UNetNetwork(Network):
 
     def aliases(self, weights: Weights) -> Mapping[str, Alias]:
         """See `Network.aliases`: diffusers' names."""
-        return {name: Alias(name=own) for name, own in diffusers_names(weights).items()}
+        names = to_diffusers(list(weights)).items()
+        return {other.removesuffix(".weight"): Alias(name=own) for own, others in names for other in others}
 
 
 class XLNetwork(UNetNetwork):
