@@ -85,11 +85,11 @@ class Server:
                 body = error.read()
         return json.loads(body) if body else None
 
-    def run(self, prompt: Prompt, seconds: float = 300) -> dict[str, Any]:
+    def run(self, prompt: Prompt, seconds: float = 900) -> dict[str, Any]:
         """A prompt's outputs by node; RunError where it is refused, fails or takes too long."""
         return dict(self.history(prompt, seconds)["outputs"])
 
-    def history(self, prompt: Prompt, seconds: float = 300) -> dict[str, Any]:
+    def history(self, prompt: Prompt, seconds: float = 900) -> dict[str, Any]:
         """The history's entry of a prompt that ran to a good end; RunError as `run`."""
         answer = self.post("/prompt", {"prompt": prompt})
         if "prompt_id" not in answer or answer.get("node_errors"):

@@ -34,7 +34,7 @@ WORKFLOWS = ROOT / "workflows"
 SHIM = Path(__file__).parent / "tiny_shim"
 MEGAPIXELS = 128 * 128 / 1_048_576
 STEPS = 2
-SECONDS = 300
+SECONDS = 900
 MEMORY = 4 << 30
 """A server that holds more lets go of its models between workflows."""
 OTHER_TEXT = "a green house under a blue sky"
