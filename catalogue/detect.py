@@ -13,6 +13,7 @@ from threading import Lock
 from .detection import Detection
 from .errors import HeaderError
 from .header import Header, read_header
+from .signatures_annotators import detect_annotator
 from .signatures_control import detect_controlnet
 from .signatures_lora import detect_lora
 from .signatures_model import detect_diffusion_model
@@ -27,6 +28,7 @@ _lock = Lock()
 _DETECTORS = (
     detect_lora,
     detect_controlnet,
+    detect_annotator,
     detect_small_model,
     detect_diffusion_model,
     detect_clip_vision,

@@ -17,6 +17,9 @@ Kind = Literal[
     "model_patch",
     "upscaler",
     "embedding",
+    "depth_estimator",
+    "pose_estimator",
+    "person_detector",
     "unknown",
 ]
 
@@ -32,6 +35,9 @@ KIND_IN_WORDS: dict[str, str] = {
     "model_patch": "a model patch",
     "upscaler": "an upscaler",
     "embedding": "a textual inversion",
+    "depth_estimator": "a depth estimator",
+    "pose_estimator": "a pose estimator",
+    "person_detector": "a person detector",
     "unknown": "of a kind that no known signature fits",
 }
 """Each kind in words, for messages."""

@@ -24,6 +24,9 @@ Role = Literal[
     "model_patch",
     "upscaler",
     "tokenizer",
+    "depth_estimator",
+    "pose_estimator",
+    "person_detector",
 ]
 Task = Literal[
     "text-to-image",

@@ -9,7 +9,8 @@ needed, so that one code base fits the V1 and V3 forms that the same node has in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,26 @@ def free_models() -> None:
 
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
+
+
+@contextmanager
+def with_room(size: int) -> Iterator[Any]:
+    """ComfyUI's device with room for a model of ``size`` bytes and as much for its work; given back afterwards."""
+    import comfy.model_management
+
+    device = comfy.model_management.get_torch_device()
+    comfy.model_management.free_memory(2 * size, device)
+    try:
+        yield device
+    finally:
+        comfy.model_management.soft_empty_cache()
+
+
+def add_folders(names: Iterable[str]) -> None:
+    """Tell ComfyUI of folders below ``models/`` that it has no name for."""
+    import folder_paths
+
+    for name in names:
+        if name not in folder_paths.folder_names_and_paths:
+            path = str(Path(folder_paths.models_dir) / name)
+            folder_paths.folder_names_and_paths[name] = ([path], set(folder_paths.supported_pt_extensions))

@@ -42,6 +42,9 @@ _CORE: Mapping[tuple[str, str], str] = {
 _OWN: Mapping[str, tuple[str, ...]] = {
     "model": ("diffusion_models", "checkpoints"),
     "control": ("controlnet", "model_patches", "loras"),
+    "depth_model": ("depth_anything",),
+    "pose_model": ("pose",),
+    "detector": ("pose",),
     **dict.fromkeys(("clip_l", "clip_g", "clip_h", "t5xxl", "llama", "qwen_vl", "byt5"), ("text_encoders",)),
 }
 # Names of inputs that the core and nearly all node packs use for one folder only.

@@ -25,7 +25,7 @@ MAY_IMPORT = {
 # Rooms that run inside ComfyUI's own process: the standard library and what ComfyUI installs.
 COMFYUI_HAS = {"pydantic", "safetensors", "aiohttp", "numpy", "PIL", "sqlalchemy", "yaml"}
 # What the packer needs beyond that is imported inside functions.
-INSIDE_FUNCTIONS = {"packer": {"platformdirs"}}
+INSIDE_FUNCTIONS = {"packer": {"platformdirs"}, "catalogue": {"torch", "transformers"}}
 # Who may import more than its room: the editor's Pack button.
 EXCEPTIONS = {"custom_nodes/routes.py": {"packer", "graph"}}
 

@@ -84,8 +84,8 @@ def comfyui(comfyui_install: Any, tmp_path_factory: pytest.TempPathFactory) -> I
     (base / "custom_nodes" / "comfy_atelier").symlink_to(ROOT, target_is_directory=True)
     models = os.environ.get("ATELIER_TEST_MODELS")  # a folder as ../shared/tiny/make_tiny_models.py writes it
     if models:
-        (base / "models").rmdir()
-        (base / "models").symlink_to(Path(models).resolve(), target_is_directory=True)
+        for folder in Path(models).resolve().iterdir():  # one by one: tests add folders of their own
+            (base / "models" / folder.name).symlink_to(folder, target_is_directory=folder.is_dir())
     port, log = _free_port(), base / "server.log"
     command = [comfyui_install.python, "main.py", "--cpu", "--base-directory", base, "--port", port]
     with log.open("wb") as stream:

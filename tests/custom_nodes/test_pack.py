@@ -34,7 +34,7 @@ IDS = {
         "AtelierLoraStack",
     ),
     *("AtelierFluxPro", "AtelierFluxProEdit", "AtelierFluxProFill", "AtelierFluxProControl", "AtelierHunyuanImage3"),
-    *("AtelierHunyuanImage3Local", "AtelierRewritePrompt"),
+    *("AtelierHunyuanImage3Local", "AtelierRewritePrompt", "AtelierDepthMap", "AtelierPoseMap"),
     *("AtelierEditImage", "AtelierRestoreSize", "AtelierInpaint", "AtelierOutpaint"),
     *("AtelierInputText", "AtelierInputInteger", "AtelierInputNumber", "AtelierInputSwitch", "AtelierInputChoice"),
     *("AtelierInputImage", "AtelierInputMask", "AtelierInputFile"),
