@@ -134,7 +134,7 @@ async def _run(
     import tempfile
     import time
 
-    from ..engines import Finished, Produced, Progress, Started, create_engine
+    from ..engines import Checking, Finished, Produced, Progress, Started, create_engine
     from ..graph import bind
 
     bound = bind(bundle.prompt, bundle.interface, values)
@@ -148,6 +148,8 @@ async def _run(
         # A picture of one's own carries the prompt that made it, as ComfyUI's do; a service's does not.
         engine = create_engine(dataclasses.replace(config, metadata=True))
         try:
+            if isinstance(engine, Checking):
+                await engine.check(bound.prompt, given=files)  # all that is missing, not the first thing only
             await engine.start()
             started = time.monotonic()
             with progress("running", total=float(len(bound.prompt.nodes))) as update:
