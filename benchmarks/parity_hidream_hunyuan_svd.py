@@ -12,7 +12,8 @@ from typing import Any
 from parity_cases import Case, node, there
 
 HIDREAM_TEXT = ("clip_l_hidream", "clip_g_hidream", "t5xxl_fp8_e4m3fn_scaled", "llama_3.1_8b_instruct_fp8_scaled")
-PROMPT = 'a (red:1.3) fox in the snow beside a sign that says "Hello World", photo'
+PROMPT = "a (red:1.3) fox in the snow, photo"
+QUOTING = 'a red fox beside a sign that says "Hello World", photo'
 
 
 def cases(base: Path) -> Iterator[Case]:
@@ -85,6 +86,8 @@ def hunyuan_image(base: Path) -> Iterator[Case]:
             alone = {**prompt, "2": node("CLIPLoader", clip_name=files["clip_name1"], type="hunyuan_image")}
             alone["6"] = node("EmptyHunyuanImageLatent", width=128, height=192, batch_size=2)
             yield Case(name="hunyuan image, Qwen alone, batch of 2", prompt=alone)
+            quoting = {**prompt, "4": node("CLIPTextEncode", text=QUOTING, clip=["2", 0])}
+            yield Case(name="hunyuan image, text in the picture", prompt=quoting)
             continue
         prompt["8"] = node("ModelSamplingSD3", model=["1", 0], shift=4.0)
         prompt["9"] = node("FluxGuidance", conditioning=["4", 0], guidance=3.25)

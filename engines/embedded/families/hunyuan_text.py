@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..diffusion.values import Clip, Condition, TextEncoder
-from ..diffusion.weights import Component, State, Weights
+from ..diffusion.weights import Component, Deferred, State, Weights
 from ..problems import NodeProblem
 from . import qwen_vl, t5
 from .tokenizers import QWEN25, vocabulary
@@ -27,6 +27,7 @@ LAYER = -3  # of Qwen's
 QWEN, GLYPHS = "qwen25_7b", "byt5_small"  # the prefixes of their tensors
 PROMPT = Layout(pad=qwen_vl.PAD, least=1)
 QUOTED = Layout(end=t5.END, pad=t5.PAD, least=1)
+NORM = "model.norm.weight"
 MESSAGE, USER, LINE_END = 151644, 872, 198  # <|im_start|>, "user", a line's end
 BARE_BRACKET = 27  # what a prompt begins with whose template is of another encoder's kind
 OTHER_TEMPLATE_END = 36
@@ -128,6 +129,24 @@ class HunyuanText(TextEncoder):
         return Condition(text=text, options=options)
 
 
+def _rounded(tensors: dict[str, Any]) -> dict[str, Any]:
+    """The same with ByT5's tensors in the dtype of Qwen's last norm: ComfyUI keeps both encoders in that."""
+    dtype = tensors[f"{QWEN}.{NORM}"].dtype if f"{QWEN}.{NORM}" in tensors else None
+
+    def rounded(tensor: Any) -> Deferred:
+        def make() -> torch.Tensor:
+            whole: torch.Tensor = tensor.make() if isinstance(tensor, Deferred) else tensor
+            return whole.to(dtype)
+
+        return Deferred(shape=tensor.shape, dtype=dtype, make=make)
+
+    own = f"{GLYPHS}."
+    return {
+        name: rounded(tensor) if dtype is not None and name.startswith(own) and tensor.dtype != dtype else tensor
+        for name, tensor in tensors.items()
+    }
+
+
 def clip_of(files: Sequence[Weights], kind: str) -> Clip:
     """The encoders in one or two files, in any order.
 
@@ -153,6 +172,8 @@ def clip_of(files: Sequence[Weights], kind: str) -> Clip:
             )
         names.append(prefix)
         tensors |= {f"{prefix}.{name}": weights.entry(name) for name in weights}
+    if QWEN in names and GLYPHS in names:
+        tensors = _rounded(tensors)
     if QWEN not in names:
         raise NodeProblem(
             "HunyuanImage's text encoder Qwen 2.5 VL is not among the files", remedy="choose qwen_2.5_vl_7b too"

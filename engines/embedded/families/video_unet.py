@@ -48,12 +48,13 @@ class VideoUNet(UNet):
         if f"{prefix}.time_stack.in_layers.2.weight" not in state:
             return super()._part(state, prefix)
         out_channels, in_channels = state[f"{prefix}.in_layers.2.weight"].shape[:2]
-        part: nn.Module = SpatioTemporalResBlock(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            temb_channels=state[f"{prefix}.emb_layers.1.weight"].shape[1],
-            eps=1e-5,
-        )
+        with torch.device("meta"):
+            part: nn.Module = SpatioTemporalResBlock(
+                in_channels=in_channels,
+                out_channels=out_channels,
+                temb_channels=state[f"{prefix}.emb_layers.1.weight"].shape[1],
+                eps=1e-5,
+            )
         load(part, state, prefix, _RES_NAMES)
         return part
 
@@ -64,13 +65,14 @@ class VideoUNet(UNet):
         inside = re.compile(re.escape(prefix) + r"\.time_stack\.(.+)\.(?:weight|bias)$")
         temporal = [found[1] for key in state if (found := inside.match(key))]
         size = self._head_options[1] or 64
-        part: nn.Module = TransformerSpatioTemporalModel(
-            num_attention_heads=inner // size,
-            attention_head_dim=size,
-            in_channels=channels,
-            num_layers=1 + max((int(name.split(".")[0]) for name in temporal), default=-1),
-            cross_attention_dim=state[f"{prefix}.transformer_blocks.0.attn2.to_k.weight"].shape[1],
-        )
+        with torch.device("meta"):
+            part: nn.Module = TransformerSpatioTemporalModel(
+                num_attention_heads=inner // size,
+                attention_head_dim=size,
+                in_channels=channels,
+                num_layers=1 + max((int(name.split(".")[0]) for name in temporal), default=-1),
+                cross_attention_dim=state[f"{prefix}.transformer_blocks.0.attn2.to_k.weight"].shape[1],
+            )
         names = {f"time_stack.{name}": f"temporal_transformer_blocks.{name}" for name in temporal}
         load(part, state, prefix, {**names, **_POSITION_NAMES})
         return part
