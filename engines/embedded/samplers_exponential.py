@@ -18,10 +18,14 @@ LAST_LEVEL = 0.001  # where UniPC ends instead of 0
 
 
 def uni_pc(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor, *, second: bool = False) -> torch.Tensor:
-    """Predictor and corrector of order up to 3; `second` takes the other of the two weights (bh2)."""
+    """Predictor and corrector of order up to 3; `second` takes the other of the two weights (bh2).
+
+    A last level of 0 becomes `LAST_LEVEL` in `sigmas` itself, as in ComfyUI: for a flow, what is done to the latent at
+    the run's end goes by it.
+    """
     if len(sigmas) <= 1:
         return x
-    levels = sigmas.clone()
+    levels = sigmas
     if levels[-1] == 0:
         levels[-1] = LAST_LEVEL
     order = min(3, len(levels) - 2)

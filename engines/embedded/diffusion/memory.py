@@ -256,12 +256,12 @@ class Store:
                 return True
             if not self._drop_oldest():
                 return False
+            _collect(self.device)
 
     def _drop_oldest(self, keep: int | None = None) -> bool:
         for key in self._entries:
             if key not in self._busy and key != keep:
                 del self._entries[key]
-                _collect(self.device)
                 return True
         return False
 
@@ -271,8 +271,11 @@ class Store:
 
     def clear(self) -> None:
         """Let every module go that no run is using."""
+        dropped = False
         while self._drop_oldest():
-            pass
+            dropped = True
+        if dropped:
+            _collect(self.device)
 
     @contextmanager
     def using(self, *components: Component) -> Iterator[None]:

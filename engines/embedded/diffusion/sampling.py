@@ -143,7 +143,9 @@ def sample(
 
     def attempt() -> Sampled:
         with store.using(model.component):
-            run = _Run(guider, choice, sigmas.cpu().float(), samples, begin, latent.get("noise_mask"), noise, context)
+            run = _Run(
+                guider, choice, sigmas.cpu().float().clone(), samples, begin, latent.get("noise_mask"), noise, context
+            )
             return run()
 
     item = store.placement(model.component)[1].itemsize
