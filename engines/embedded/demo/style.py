@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import CLIPTextModel
 
-COURSE = Course(steps=500, batch=24, rate=3e-3, warm=30, decay=0.0, average=0.98, seed=103)
-SCENES = 1500
+COURSE = Course(steps=350, batch=16, rate=4e-3, warm=20, decay=0.0, average=0.98, seed=103)
+SCENES = 800
 RANK = 4
 # The convolutions and attentions that draw: a style needs no word and no plan changed.
 _LEARNS = re.compile(r"^(down_blocks\.[01]|up_blocks).*\.(conv1|conv2|to_q|to_k|to_v|to_out\.0)\.weight$")

@@ -148,7 +148,7 @@ class Training:
         edges.begin_at(module, parts.unet)
 
         def teach() -> float:
-            told, found = self.latents(parts.autoencoder, self.count(edges.SCENES), course.seed)
+            told, found = self.latents(parts.autoencoder, self.count(edges.SCENES), denoising.COURSE.seed)
             maps = edges.maps_of([one.scene for one in told], self.place.device)
             examples = denoising.Examples(parts.enter(found).half(), [one.caption for one in told], course.seed)
             return edges.train_control(module, parts.unet, parts.text, examples, maps, course, self.place, self.say)
