@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import words
 from .networks import CHANNELS, SHIFT
+from .networks import heard as hear
 from .scenes import COLOURS, SHAPES, Scene, Told
 from .training import Course, Place, learn
 
@@ -97,9 +98,9 @@ def flow_loss(
     noisy = noisy.to(place.device).contiguous(memory_format=torch.channels_last)
     timesteps = t.to(place.device) * 1000
     with place.autocast():
-        heard = text(input_ids=told.to(place.device)).last_hidden_state
+        heard, whole = hear(text, told.to(place.device))
         more = extra(chosen, noisy, timesteps, heard) if extra else {}
-        said = network(noisy, timesteps, heard, **more).sample
+        said = network(noisy, timesteps, heard, class_labels=whole, **more).sample
         added = BESIDES * besides(chosen) if besides else 0.0
     return (said.float() - wanted.to(place.device)).square().mean() + added
 
@@ -220,11 +221,12 @@ def sample(
     told = numbers_of([*captions, *[negative] * len(captions)]).to(device)
     levels = times(steps)
     with torch.no_grad(), Place(device=device.type, half=half).autocast():
-        heard = text(input_ids=told).last_hidden_state
+        heard, whole = hear(text, told)
         for now, following in pairwise(levels):
             both = torch.cat([latents, latents])
             timesteps = torch.full((len(both),), now * 1000, device=device)
-            said = network(both, timesteps, heard, **(extra(both, timesteps, heard) if extra else {})).sample.float()
+            more = extra(both, timesteps, heard) if extra else {}
+            said = network(both, timesteps, heard, class_labels=whole, **more).sample.float()
             wanted, unwanted = said.chunk(2)
             latents = latents + (following - now) * (unwanted + cfg * (wanted - unwanted))
     return latents

@@ -47,6 +47,10 @@ UNET: dict[str, Any] = {
     "cross_attention_dim": TEXT_WIDTH,
     "attention_head_dim": 4,
     "norm_num_groups": 8,
+    # What the text is as a whole (its vector at the caption's end) is told to every block beside the time: colours of
+    # whole pictures are learned sooner so.
+    "class_embed_type": "simple_projection",
+    "projection_class_embeddings_input_dim": TEXT_WIDTH,
 }
 
 CONTROL: dict[str, Any] = {
@@ -80,6 +84,18 @@ def autoencoder(settings: dict[str, Any] | None = None) -> AutoencoderTiny:
     from diffusers import AutoencoderTiny
 
     return AutoencoderTiny(**(settings or AUTOENCODER))
+
+
+def heard(encoder: Any, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A text as the denoiser is told it: [batch, LENGTH, TEXT_WIDTH], and the vector at the end [batch, TEXT_WIDTH]."""
+    text = encoder(input_ids=numbers).last_hidden_state
+    return text, at_end(text, numbers)
+
+
+def at_end(text: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """The vectors of a text at the (first) end of each row of numbers."""
+    ends = (numbers == END).int().argmax(dim=1)
+    return text[range(len(ends)), ends]
 
 
 def unet(settings: dict[str, Any] | None = None) -> UNet2DConditionModel:

@@ -71,8 +71,11 @@ class DemoNetwork(Network):
         return module
 
     def told(self, condition: Condition, asked: Asked) -> dict[str, Each]:
-        """See `Network.told`: the text alone."""
-        return {"text": Text(condition.text.to(asked.device))}
+        """See `Network.told`: the text, and its vector as a whole."""
+        whole = condition.get("pooled_output")
+        if whole is None or whole.shape[-1] != self.text_width:
+            whole = condition.text.new_zeros(1, self.text_width)
+        return {"text": Text(condition.text.to(asked.device)), "whole": Each(whole.to(asked.device))}
 
     def predict(
         self, module: Any, x: torch.Tensor, timestep: torch.Tensor, told: Mapping[str, Any], step: Step
@@ -89,7 +92,7 @@ class DemoNetwork(Network):
                 "down_block_additional_residuals": tuple(step.control["output"]),
                 "mid_block_additional_residual": middle,
             }
-        said: torch.Tensor = module(x, timestep, told["text"], **more).sample
+        said: torch.Tensor = module(x, timestep, told["text"], class_labels=told["whole"], **more).sample
         return said[..., :rows, :columns]
 
     def activation_bytes(self, shape: Sequence[int], item: int) -> int:
@@ -154,7 +157,8 @@ class DemoText(TextEncoder):
         hidden = hidden.float().cpu()
         strength = torch.tensor([[weight for _, weight in section] for section in laid])[..., None]
         vectors = torch.where(strength == 1.0, hidden[:-1], (hidden[:-1] - hidden[-1]) * strength + hidden[-1])
-        return Condition(text=vectors.reshape(1, -1, vectors.shape[-1]))
+        whole = networks.at_end(answer.last_hidden_state.float().cpu(), numbers)[:1]
+        return Condition(text=vectors.reshape(1, -1, vectors.shape[-1]), options={"pooled_output": whole})
 
 
 class DemoCoder(Coder):
