@@ -131,20 +131,23 @@ class HunyuanText(TextEncoder):
 
 def _rounded(tensors: dict[str, Any]) -> dict[str, Any]:
     """The same with ByT5's tensors in the dtype of Qwen's last norm: ComfyUI keeps both encoders in that."""
-    dtype = tensors[f"{QWEN}.{NORM}"].dtype if f"{QWEN}.{NORM}" in tensors else None
-
-    def rounded(tensor: Any) -> Deferred:
-        def make() -> torch.Tensor:
-            whole: torch.Tensor = tensor.make() if isinstance(tensor, Deferred) else tensor
-            return whole.to(dtype)
-
-        return Deferred(shape=tensor.shape, dtype=dtype, make=make)
-
+    norm = tensors.get(f"{QWEN}.{NORM}")
+    if norm is None:
+        return tensors
+    dtype: torch.dtype = norm.dtype
     own = f"{GLYPHS}."
     return {
-        name: rounded(tensor) if dtype is not None and name.startswith(own) and tensor.dtype != dtype else tensor
+        name: _as(tensor, dtype) if name.startswith(own) and tensor.dtype != dtype else tensor
         for name, tensor in tensors.items()
     }
+
+
+def _as(tensor: torch.Tensor | Deferred, dtype: torch.dtype) -> Deferred:
+    def make() -> torch.Tensor:
+        whole = tensor.make() if isinstance(tensor, Deferred) else tensor
+        return whole.to(dtype)
+
+    return Deferred(shape=tensor.shape, dtype=dtype, make=make)
 
 
 def clip_of(files: Sequence[Weights], kind: str) -> Clip:

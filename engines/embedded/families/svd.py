@@ -83,7 +83,7 @@ def label(*facts: float) -> torch.Tensor:
     from diffusers.models.embeddings import get_timestep_embedding
 
     numbers = torch.tensor([float(fact) for fact in facts])
-    parts = get_timestep_embedding(numbers, FACT_WIDTH, flip_sin_to_cos=True, downscale_freq_shift=0)
+    parts: torch.Tensor = get_timestep_embedding(numbers, FACT_WIDTH, flip_sin_to_cos=True, downscale_freq_shift=0)
     return parts.reshape(1, -1)
 
 
