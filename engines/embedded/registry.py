@@ -43,6 +43,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "AtelierLoadStableDiffusion",
     ),
     "nodes_atelier_lora": ("AtelierLoadLora", "AtelierLoraStack"),
+    "nodes_atelier_maps": ("AtelierDepthMap", "AtelierPoseMap"),
     "nodes_atelier_sample": (
         "AtelierEmptyLatent",
         "AtelierSample",
