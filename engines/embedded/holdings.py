@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...catalogue import ChoiceError, Detection, HeaderError, detect
+from ...catalogue import ChoiceError, Detection, HeaderError, UnknownEntryError, detect
 from ...catalogue.choice import Files
 from .diffusion.files import find_model, model_names
 from .problems import NodeProblem
@@ -54,6 +54,6 @@ def choosing() -> Iterator[None]:
     """Turn what the catalogue refuses into a `NodeProblem`."""
     try:
         yield
-    except ChoiceError as error:
+    except (ChoiceError, UnknownEntryError) as error:
         message, _, remedy = str(error).partition("; ")
         raise NodeProblem(message, remedy=remedy) from error
