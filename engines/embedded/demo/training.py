@@ -78,7 +78,7 @@ def learn(
         for group in optimiser.param_groups:
             group["lr"] = course.rate_at(step)
         value = loss(step)
-        value.backward()
+        torch.autograd.backward([value])
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

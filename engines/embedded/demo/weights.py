@@ -2,7 +2,7 @@
 
 The checkpoint is whole: the denoiser below ``model.diffusion_model.``, the autoencoder below ``first_stage_model.`` and
 the text encoder below ``text_encoder.``, in diffusers' and transformers' own names. The header says
-``atelier.model = demo``, each part's settings, the latents' means and deviations, and what trained it.
+``atelier``: that it is this model, each part's settings, the latents' means and deviations, and what trained it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,18 @@ MODELS = Path(__file__).parent / "models"
 WORKFLOW = Path(__file__).parent / "workflows" / "demo-text-to-image.json"
 FILES = {"checkpoints": CHECKPOINT, "loras": LORA, "controlnet": CONTROL}
 
-MARK = "atelier.model"
+MARK = "atelier"
 NAME = "demo"
 PREFIXES = {"network": "model.diffusion_model.", "autoencoder": "first_stage_model.", "text": "text_encoder."}
 
 
 def header(part: str, made: Mapping[str, Any], **more: Any) -> dict[str, str]:
-    """A file's metadata: what it is, how it was made (``made``), and settings as JSON."""
-    words = {
-        MARK: NAME,
-        "atelier.part": part,
-        "atelier.made": json.dumps(made, sort_keys=True),
-        "license": "Apache-2.0",
-    }
-    return words | {f"atelier.{name}": json.dumps(value, sort_keys=True) for name, value in more.items()}
+    """A file's metadata: what it is, how it was made (``made``), and settings.
+
+    One entry, for safetensors writes several in no order and the same training is to give the same file.
+    """
+    words = {"model": NAME, "part": part, "made": made, "licence": "Apache-2.0", **more}
+    return {MARK: json.dumps(words, sort_keys=True)}
 
 
 def save(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -67,7 +65,15 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def setting(metadata: Mapping[str, str], name: str) -> Any:
     """One of the settings in a header. Raises `KeyError` where the file has none of that name."""
-    return json.loads(metadata[f"atelier.{name}"])
+    return json.loads(metadata[MARK])[name]
+
+
+def is_demo(metadata: Mapping[str, str], part: str) -> bool:
+    """Whether a file's header says that it is that part of the demonstration model."""
+    try:
+        return bool(setting(metadata, "model") == NAME and setting(metadata, "part") == part)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

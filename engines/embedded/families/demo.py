@@ -39,7 +39,7 @@ def setting(found: Weights, name: str) -> Any:
 
 def is_demo(found: Weights, part: str) -> bool:
     """Whether a file's header says that it is that part of the demonstration model."""
-    return found.metadata.get(weights.MARK) == weights.NAME and found.metadata.get("atelier.part") == part
+    return weights.is_demo(found.metadata, part)
 
 
 class DemoNetwork(Network):
