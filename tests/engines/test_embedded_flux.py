@@ -176,6 +176,20 @@ def test_text_files_in_any_order() -> None:
         flux.FAMILY.texts["flux"]([both[0], Weights({"x": torch.empty(1)}, source="vae")], "flux")
 
 
+def test_text_encoders_in_a_whole_checkpoint() -> None:
+    network = flux.FAMILY.denoiser(weights("dev"))
+    assert network is not None
+    tensors = {f"text_encoders.clip_l.transformer.{name}": tensor for name, tensor in CLIP.items()}
+    lacking = Weights(tensors, source="flux1-dev-fp8")
+    assert flux.FAMILY.checkpoint_text(lacking, network) is None
+    tensors |= {f"text_encoders.t5xxl.transformer.{name}": tensor.half() for name, tensor in T5.items()}
+    clip = flux.FAMILY.checkpoint_text(Weights(tensors, source="flux1-dev-fp8"), network)
+    assert clip is not None
+    assert set(clip.component.weights) == {*(f"clip_l.{name}" for name in CLIP), *(f"t5xxl.{name}" for name in T5)}
+    assert clip.component.halved == ("clip_l.",)
+    assert [files.entry for files in clip.encoder.tokenizers] == ["tokenizer-t5"]
+
+
 @pytest.mark.parametrize(
     ("size", "expected"), [((512, 512), (1024, 1024)), ((300, 900), (1568, 672)), ((640, 480), (880, 1184))]
 )
