@@ -54,11 +54,11 @@ def decode(vae: Vae | None, samples: torch.Tensor, check: Callable[[], None] = l
     def tiled() -> torch.Tensor:
         return _decode_tiles(vae, samples, FALLBACK_TILE, FALLBACK_OVERLAP, check)
 
-    pixels = store.attempt(
-        whole,
-        otherwise=tiled if coder.dimensions == 2 else None,
-        needs=coder.activation_bytes((1, *samples.shape[1:]), 4),
-    )
+    needs = coder.activation_bytes((1, *samples.shape[1:]), 4)
+    free = memory.free_bytes(store.device)
+    if coder.dimensions == 2 and free is not None and needs > free:
+        return _finished(vae, tiled())
+    pixels = store.attempt(whole, otherwise=tiled if coder.dimensions == 2 else None, needs=needs)
     return _finished(vae, pixels)
 
 

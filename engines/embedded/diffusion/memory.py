@@ -288,6 +288,20 @@ class Store:
             for key in keys:
                 self._busy.remove(key)
 
+    def check_room(self, needed: int, what: str) -> None:
+        """Raises `NotEnoughMemory` where `needed` bytes are not free though everything unused was let go: the system
+        would end the process."""
+        free = free_bytes(self.device)
+        if free is None or needed <= free:
+            return
+        self.clear()
+        free = free_bytes(self.device) or 0
+        if needed > free:
+            raise NotEnoughMemory(
+                f"{what} needs about {needed / 1e9:.1f} GB of memory, {(needed - free) / 1e9:.1f} GB too much",
+                remedy="make size or batch smaller",
+            )
+
     def attempt(self, work: Callable[[], T], *, otherwise: Callable[[], T] | None = None, needs: int = 0) -> T:
         """What `work` gives. Where memory runs out, everything unused goes and it is tried again, `otherwise` if given.
 
@@ -348,7 +362,7 @@ def _best_device() -> str:
 
 def _supports(device: torch.device, dtype: torch.dtype) -> bool:
     if dtype is torch.bfloat16 and device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if dtype is torch.bfloat16 and device.type == "mps":
         return False
     return dtype in (torch.float16, torch.bfloat16, torch.float32)

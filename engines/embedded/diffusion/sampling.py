@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -148,8 +148,9 @@ def sample(
             )
             return run()
 
-    item = store.placement(model.component)[1].itemsize
-    sampled = store.attempt(attempt, needs=model.network.activation_bytes(samples.shape, item))
+    needs = model.network.activation_bytes(samples.shape, store.placement(model.component)[1].itemsize)
+    store.check_room(needs, f"a latent of {' x '.join(str(side) for side in samples.shape)}")
+    sampled = store.attempt(attempt, needs=needs)
     if not bool(torch.isfinite(sampled.samples).all()):
         check_whole(model.component)
     return sampled
@@ -259,8 +260,6 @@ class _Run:
         """What the model sees, and what it sees under the negative alone (zeros where there is none)."""
         always = self.guider
         if not self.model.always_negative:
-            from dataclasses import replace
-
             self.guider = replace(always, model=replace(self.model, always_negative=True))
         try:
             seen = self._denoise(x, sigma)
