@@ -38,7 +38,8 @@ def sample(
 ) -> Latent:
     """As KSampler with the settings' values."""
     with choosing():
-        return wiring.sample(EngineStock(context), model, settings, positive, latent, seed, denoise, negative)
+        drawn: Latent = wiring.sample(EngineStock(context), model, settings, positive, latent, seed, denoise, negative)
+    return drawn
 
 
 @NODES.node("AtelierSampleTurbo")
@@ -55,7 +56,10 @@ def sample_turbo(
 ) -> Latent:
     """As SamplerCustom with SDTurboScheduler."""
     with choosing():
-        return wiring.sample_turbo(EngineStock(context), model, settings, positive, latent, seed, denoise, negative)
+        drawn: Latent = wiring.sample_turbo(
+            EngineStock(context), model, settings, positive, latent, seed, denoise, negative
+        )
+    return drawn
 
 
 @NODES.node("AtelierSampleGuided")
@@ -71,25 +75,29 @@ def sample_guided(
 ) -> Latent:
     """As SamplerCustomAdvanced with BasicGuider."""
     with choosing():
-        return wiring.sample_guided(EngineStock(context), model, settings, positive, latent, seed, denoise)
+        drawn: Latent = wiring.sample_guided(EngineStock(context), model, settings, positive, latent, seed, denoise)
+    return drawn
 
 
 @NODES.node("AtelierSampleEdit")
 def sample_edit(*, context: Context, **wires: Any) -> Latent:
     """As SamplerCustomAdvanced with DualCFGGuider."""
     with choosing():
-        return wiring.sample_edit(EngineStock(context), **wires)
+        drawn: Latent = wiring.sample_edit(EngineStock(context), **wires)
+    return drawn
 
 
 @NODES.node("AtelierSampleVideo")
 def sample_video(*, context: Context, **wires: Any) -> Latent:
     """As KSampler with VideoLinearCFGGuidance."""
     with choosing():
-        return wiring.sample_video(EngineStock(context), **wires)
+        drawn: Latent = wiring.sample_video(EngineStock(context), **wires)
+    return drawn
 
 
 @NODES.node("AtelierSampleRefined")
 def sample_refined(*, context: Context, **wires: Any) -> Latent:
     """As two KSamplerAdvanced: the base model, then the refiner."""
     with choosing():
-        return wiring.sample_refined(EngineStock(context), **wires)
+        drawn: Latent = wiring.sample_refined(EngineStock(context), **wires)
+    return drawn

@@ -130,4 +130,5 @@ def apply_inpainting(
         image = image * shown.movedim(1, -1).repeat(1, 1, 1, image.shape[3])
         masks = (kept,)
     wires = (positive, negative, control_net, image, strength, start_percent, end_percent)
-    return apply(*wires, vae=vae, masks=masks)
+    both: tuple[Conditioning, Conditioning] = apply(*wires, vae=vae, masks=masks)
+    return both

@@ -32,4 +32,5 @@ def load_lora(
 @NODES.node("LoraLoaderModelOnly", **model_inputs(lora_name="loras"))
 def load_lora_model_only(model: Model, lora_name: str, strength_model: float, *, context: Context) -> Model | None:
     """The model with a LoRA."""
-    return load_lora(model, None, lora_name, strength_model, 0.0, context=context)[0]
+    changed: Model | None = load_lora(model, None, lora_name, strength_model, 0.0, context=context)[0]
+    return changed

@@ -166,6 +166,7 @@ class _Running:
         self._to = model.levels.at_percent(control.end)
         self._previous = control.previous.started(model) if control.previous is not None else None
         self._hint: torch.Tensor | None = None
+        self._size: torch.Size | None = None
 
     def residuals(self, x: torch.Tensor, step: Step, told: Mapping[str, Any]) -> Residuals | None:
         """See `values.RunningControl.residuals`."""

@@ -191,15 +191,15 @@ class Butterfly:
         turns = _rotation(blocks, self.alpha or 0.0).to(weight.dtype)
         stages, _, size = blocks.shape[:3]
         same = torch.eye(size, device=weight.device, dtype=COMPUTED_IN)
-        turned = weight
+        turned, rest = weight, weight.shape[1:]
         for stage in range(stages):
             turn = turns[stage]
             if strength != 1:
                 turn = turn * strength + (1 - strength) * same
             stride = 2**stage * (size // 2)
-            mixed = turned.unflatten(0, (-1, 2, stride)).transpose(1, 2).flatten(0, 2).unflatten(0, (-1, size))
+            mixed = turned.reshape(-1, 2, stride, *rest).transpose(1, 2).reshape(-1, size, *rest)
             mixed = torch.einsum("b i j, b j ... -> b i ...", turn, mixed)
-            turned = mixed.flatten(0, 1).unflatten(0, (-1, stride, 2)).transpose(1, 2).flatten(0, 2)
+            turned = mixed.reshape(-1, stride, 2, *rest).transpose(1, 2).reshape(weight.shape)
         if self.rescale is not None:
             turned = turned * _number(self.rescale, weight)
         product = (turned - weight).to(COMPUTED_IN)
@@ -289,4 +289,5 @@ def _decomposed(
         norm = turned.reshape(turned.shape[0], -1).norm(dim=1, keepdim=True).reshape(-1, *sides).transpose(0, 1)
     norm = norm + torch.finfo(weight.dtype).eps
     changed = changed * (length / norm).to(weight.dtype)
-    return weight + strength * (changed - weight) if strength != 1.0 else changed
+    result: torch.Tensor = weight + strength * (changed - weight) if strength != 1.0 else changed
+    return result

@@ -132,7 +132,8 @@ def tiled(
     done = 0
     rows, columns = (side * scale for side in samples.shape[2:])
     results: list[torch.Tensor] = []
-    for sample in samples.split(1):
+    for number in range(samples.shape[0]):
+        sample = samples[number : number + 1]
         whole = torch.zeros(1, 3, rows, columns)
         weight = torch.zeros(1, 1, rows, columns)
         for top, left in itertools.product(*places):

@@ -122,7 +122,7 @@ class _Union(nn.Module):
             return seen
         mean = seen.mean(dim=(2, 3)) + self.task[types[0]].to(seen)
         # torch's attention looks along the first dimension; the file's order is [types, batch, width]
-        added = self.project(self.mixed(mean.unsqueeze(0))[0])
+        added: torch.Tensor = self.project(self.mixed(mean.unsqueeze(0))[0])
         return seen + added[:, :, None, None]
 
 
@@ -181,7 +181,8 @@ class UNetControl(ControlKind):
                 f"the ControlNet reads texts of width {wanted}, the model's is {text.shape[2]}",
                 remedy="choose a ControlNet of the model's family",
             )
-        return module(inputs.x, inputs.timestep, inputs.hint, text, label, types)
+        added: Residuals = module(inputs.x, inputs.timestep, inputs.hint, text, label, types)
+        return added
 
 
 class ControlLora(UNetControl):
