@@ -21,7 +21,8 @@ try:
 except (ImportError, RuntimeError) as error:  # it is not there, or what it loads does not fit together
     pytest.skip(f"models need transformers: {error}".splitlines()[0], allow_module_level=True)
 
-from comfy_atelier.engines.embedded.families import llama  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.diffusion.streaming import stream  # noqa: E402 # needs torch
+from comfy_atelier.engines.embedded.families import llama  # noqa: E402
 from comfy_atelier.engines.embedded.families.tokens import Layout  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
 
@@ -72,6 +73,16 @@ def test_an_embedding_stands_in_the_place_of_a_token(encoder: llama.LlamaText) -
         padded = encoder.encode([(LAYOUT.start, 1.0), (LAYOUT.pad, 1.0)])
     assert torch.equal(by_number, by_vector)
     assert torch.equal(of_another, padded)
+
+
+def test_weights_may_be_kept_small_until_they_are_used() -> None:
+    small = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in state().items()}
+    streamed = llama.LlamaText(small, layout=LAYOUT)
+    stream(streamed, torch.device("cpu"), torch.float32)
+    whole = llama.LlamaText({name: tensor.float() for name, tensor in small.items()}, layout=LAYOUT)
+    tokens = [(LAYOUT.start, 1.0), (5, 1.2), (17, 1.0)]
+    with torch.no_grad():
+        assert torch.allclose(streamed.encode(tokens), whole.encode(tokens), atol=1e-5)
 
 
 def test_it_tells_llama_from_qwen() -> None:

@@ -91,28 +91,29 @@ class LlamaText(nn.Module):
 
     def _embedded(self, rows: Sequence[Sequence[Any]]) -> tuple[torch.Tensor, torch.Tensor]:
         """The vectors [rows, tokens, width] in the encoder's dtype, and which are text [rows, tokens] (1 or 0)."""
-        table = self.model.embed_tokens.weight
+        table = self.model.embed_tokens
+        words = table.weight.shape[0]
         embedded: list[torch.Tensor] = []
         masks: list[list[int]] = []
         for row in rows:
             fits = [token for token in row if isinstance(token, int) or token.shape[-1] == self.width]
             fits += [self.layout.pad] * (len(row) - len(fits))  # an embedding of another width is left out
             plain = [token if isinstance(token, int) else -1 for token in fits]
-            if max(plain) >= table.shape[0]:
+            if max(plain) >= words:
                 raise NodeProblem(
-                    f"the tokenizer knows more words ({max(plain) + 1} at least) than the Llama text encoder "
-                    f"({table.shape[0]})",
+                    f"the tokenizer knows more words ({max(plain) + 1} at least) than the Llama text encoder ({words})",
                     remedy="choose the text encoder that belongs to the tokenizer",
                 )
-            vectors = table[torch.tensor(plain, device=table.device).clamp(min=0)].float()
+            # the layer is asked, not its weights: they may be kept elsewhere and smaller until they are used
+            vectors = table(torch.tensor(plain, device=table.weight.device).clamp(min=0))
             for place, token in enumerate(fits):
                 if not isinstance(token, int):
                     vectors[place] = token.to(vectors)
             ended = plain.index(self.layout.pad) if self.layout.pad in plain else len(plain)
             embedded.append(vectors)
             masks.append([1] * ended + [0] * (len(plain) - ended))
-        dtype = self.model.layers[0].self_attn.q_proj.weight.dtype
-        return torch.stack(embedded).to(dtype), torch.tensor(masks, device=table.device)
+        joined = torch.stack(embedded)
+        return joined, torch.tensor(masks, device=joined.device)
 
 
 def _configuration(state: State) -> Any:
