@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderTiny
 
 COURSE = Course(steps=4500, batch=16, rate=2e-3, warm=100, decay=0.0, average=0.995, seed=101)
-SCENES = 1200
+SCENES = 900
 CROP = 64  # pixels a side: the autoencoder has no place farther than that to look at
 NOISE = 0.10  # added to latents in training: the decoder forgives what the denoiser leaves
 PULL = 1e-3  # towards small latents, so that the noise means something
