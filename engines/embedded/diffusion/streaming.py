@@ -37,7 +37,7 @@ def _lazy_embedding(layer: nn.Embedding, device: torch.device, dtype: torch.dtyp
         rows = nn.functional.embedding(tokens.to(layer.weight.device), layer.weight)
         return rows.to(device, dtype)
 
-    layer.forward = forward  # type: ignore[method-assign] # that is the point
+    layer.forward = forward  # type: ignore[method-assign, assignment] # that is the point
 
 
 class _Streamed:

@@ -40,7 +40,7 @@ class Each:
 
     def joins(self, other: Each) -> bool:
         """Whether the two can be in one batch."""
-        return type(self) is type(other) and self.value.shape == other.value.shape
+        return type(self) is type(other) and bool(self.value.shape == other.value.shape)
 
     def joined(self, others: Sequence[Each]) -> Any:
         """One tensor of this one and all `others`."""
@@ -72,7 +72,7 @@ class Text(Each):
             return True
         if mine[0] != theirs[0] or mine[2] != theirs[2]:
             return False
-        return math.lcm(mine[1], theirs[1]) // min(mine[1], theirs[1]) <= MOST_REPEATS
+        return bool(math.lcm(mine[1], theirs[1]) // min(mine[1], theirs[1]) <= MOST_REPEATS)
 
     def joined(self, others: Sequence[Each]) -> Any:
         """See `Each.joined`."""
