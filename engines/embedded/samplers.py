@@ -458,5 +458,5 @@ def sampler(name: str) -> Sampler:
     if name not in _OTHERS:
         raise NodeProblem(f"the embedded engine lacks the sampler {name!r}", remedy=f"use one of {', '.join(SAMPLERS)}")
     module, function, options = _OTHERS[name]
-    found = getattr(importlib.import_module(f".{module}", __package__), function)
-    return partial(found, **options) if options else found  # type: ignore[no-any-return] # a module's attributes are Any
+    found: Sampler = getattr(importlib.import_module(f".{module}", __package__), function)
+    return partial(found, **options) if options else found

@@ -44,7 +44,8 @@ def normed(step: Guided, strength: float) -> torch.Tensor:
     """No channel vector longer than the positive's."""
     wanted = torch.norm(step.positive, dim=1, keepdim=True)
     found = torch.norm(step.denoised, dim=1, keepdim=True)
-    return step.denoised * (wanted / (found + 1e-8)).clamp(min=0.0, max=1.0) * strength
+    made: torch.Tensor = step.denoised * (wanted / (found + 1e-8)).clamp(min=0.0, max=1.0) * strength
+    return made
 
 
 def normed_before(step: Guided, strength: float) -> torch.Tensor:
