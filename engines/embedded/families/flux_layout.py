@@ -68,6 +68,7 @@ _NORMS = {
     "txt_attn.norm.key_norm": "attn.norm_added_k",
 }
 _SINGLE = {"modulation.lin": "norm.linear", "linear2": "proj_out"}
+_LINEAR1 = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
 _SINGLE_NORMS = {"norm.query_norm": "attn.norm_q", "norm.key_norm": "attn.norm_k"}
 _ENDINGS = ("weight", "bias")
 _NORM_ENDINGS = ("scale", "weight")  # of a norm's one tensor: BFL's, and what ComfyUI saves
@@ -100,8 +101,7 @@ def pieces(width: int, doubles: int, singles: int) -> Iterator[Piece]:
         old, new = f"{SINGLE}.{number}.", f"single_transformer_blocks.{number}."
         yield from _renamed(old, new, _SINGLE, _ENDINGS)
         yield from _norms(old, new, _SINGLE_NORMS)
-        targets = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
-        yield from _split(f"{old}linear1", [new + target for target in targets], width)
+        yield from _split(f"{old}linear1", [new + target for target in _LINEAR1], width)
 
 
 def _renamed(old: str, new: str, table: Mapping[str, str], endings: Iterable[str]) -> Iterator[Piece]:
