@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
 
-COURSE = Course(steps=4000, batch=32, rate=1.2e-3, warm=100, fall=0.3, decay=0.01, average=0.997, seed=102)
+COURSE = Course(steps=3200, batch=32, rate=1.2e-3, warm=100, fall=0.28125, decay=0.01, average=0.997, seed=102)
 SCENES = 5000
 BESIDES = 0.1  # the weight of what `Insight` asks
 UNTOLD = 0.1  # the part of examples whose caption is empty, for classifier-free guidance

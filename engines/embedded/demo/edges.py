@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diffusers import ControlNetModel, UNet2DConditionModel
     from transformers import CLIPTextModel
 
-COURSE = Course(steps=700, batch=24, rate=1.5e-3, warm=40, decay=0.0, average=0.99, seed=104)
+COURSE = Course(steps=450, batch=24, rate=1.5e-3, warm=40, decay=0.0, average=0.99, seed=104)
 SCENES = 2000  # the first of those that the denoiser learned from
 LOW, HIGH = 0.2, 0.5  # the Canny node's thresholds that the maps are made with
 
