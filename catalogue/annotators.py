@@ -109,7 +109,7 @@ def depth_config(shapes: Shapes) -> Any:
     patch = shapes["backbone.embeddings.patch_embeddings.projection.weight"][-1]
     side = round((shapes["backbone.embeddings.position_embeddings"][1] - 1) ** 0.5)
     # Which layers are read: Depth Anything V2's dpt.py.
-    stages = {12: (3, 6, 9, 12), 24: (5, 12, 18, 24), 40: (10, 20, 30, 40)}.get(layers)
+    stages: tuple[int, ...] | None = {12: (3, 6, 9, 12), 24: (5, 12, 18, 24), 40: (10, 20, 30, 40)}.get(layers)
     if stages is None:
         stages = tuple(max(1, round(layers * share / 4)) for share in (1, 2, 3, 4))
     neck = [shapes[f"neck.reassemble_stage.layers.{place}.projection.weight"][0] for place in range(4)]

@@ -97,7 +97,7 @@ def size_for(ratio: float, side: int = 1024) -> tuple[int, int]:
     area = side * side
     width, height = (area * ratio) ** 0.5, (area / ratio) ** 0.5
     shrink = min(1.0, 1440 / max(width, height))
-    return tuple(min(1440, max(256, round(value * shrink / 32) * 32)) for value in (width, height))  # type: ignore[return-value]
+    return tuple(min(1440, max(256, round(value * shrink / 32) * 32)) for value in (width, height))
 
 
 def common(prompt: str, seed: int, upsampling: bool, tolerance: int) -> dict[str, Any]:

@@ -277,6 +277,7 @@ def _whole(latent: Latent, offset: int) -> tuple[torch.Tensor, torch.Tensor, lis
 
 
 def _one(parts: tuple[torch.Tensor, torch.Tensor, list[int]], start: int, size: int) -> Latent:
-    samples, mask, indices = (part[start : start + size] for part in parts)
+    part = slice(start, start + size)
+    samples, mask, indices = parts[0][part], parts[1][part], parts[2][part]
     latent = {"samples": samples, "batch_index": indices}
     return latent if float(mask.mean()) == 1.0 else {**latent, "noise_mask": mask}

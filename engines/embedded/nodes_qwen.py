@@ -73,8 +73,8 @@ def _at(image: torch.Tensor, pixels: int, *, multiple: int = 1) -> torch.Tensor:
     """The image at about so many pixels in its own ratio."""
     height, width = image.shape[1:3]
     scale = math.sqrt(pixels / (width * height))
-    sides = (round(side * scale / multiple) * multiple for side in (width, height))
-    return resize_image(image, *sides, "area")
+    columns, rows = (round(side * scale / multiple) * multiple for side in (width, height))
+    return resize_image(image, columns, rows, "area")
 
 
 def _encoded(

@@ -303,7 +303,8 @@ def _adams(
     for power, product in enumerate(whole):
         integrals.append(product if power == 0 else product - power / more * integrals[-1])
     matrix = torch.stack([known**power for power in powers])
-    return sigma * end.exp() * torch.linalg.solve(matrix, torch.stack(integrals))
+    solved: torch.Tensor = sigma * end.exp() * torch.linalg.solve(matrix, torch.stack(integrals))
+    return solved
 
 
 def _noise_seen(walk: Walk, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:

@@ -102,7 +102,8 @@ def flow_loss(
         more = extra(chosen, noisy, timesteps, heard) if extra else {}
         said = network(noisy, timesteps, heard, class_labels=whole, **more).sample
         added = BESIDES * besides(chosen) if besides else 0.0
-    return (said.float() - wanted.to(place.device)).square().mean() + added
+    missed: torch.Tensor = (said.float() - wanted.to(place.device)).square().mean() + added
+    return missed
 
 
 def plain_attention(network: Any) -> None:

@@ -82,8 +82,8 @@ def _outline(shape: str) -> np.ndarray:
             (0.98 * np.cos(outer), 0.98 * np.sin(outer)),
             (bite_x + bite * np.cos(inner), bite_y + bite * np.sin(inner)),
         ]
-        both: np.ndarray = np.concatenate([np.stack(arc, axis=1) for arc in arcs])
-        return both + np.array((0.1, 0.0))
+        both: np.ndarray = np.concatenate([np.stack(arc, axis=1) for arc in arcs]) + np.array((0.1, 0.0))
+        return both
     raise KeyError(shape)
 
 

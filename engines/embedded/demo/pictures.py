@@ -83,7 +83,8 @@ def train_autoencoder(
             latents = module.encoder(pixels).float()
             noisy = latents + NOISE * torch.randn_like(latents)
             made = module.decoder(noisy).float()
-        return picture_loss(made, pixels) + PULL * latents.square().mean()
+        missed: torch.Tensor = picture_loss(made, pixels) + PULL * latents.square().mean()
+        return missed
 
     pace = learn("autoencoder", module.parameters(), loss, course, say)
     module.eval()
@@ -107,7 +108,8 @@ def decode(module: AutoencoderTiny, latents: torch.Tensor) -> torch.Tensor:
     import torch
 
     with torch.no_grad():
-        return ((module.decoder(latents.float()) + 1) / 2).clamp(0, 1)
+        made: torch.Tensor = ((module.decoder(latents.float()) + 1) / 2).clamp(0, 1)
+    return made
 
 
 def latents_of(

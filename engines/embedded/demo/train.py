@@ -71,7 +71,7 @@ class Training:
             module,
             lambda: pictures.train_autoencoder(module, course, self.place, self.say, self.count(pictures.SCENES)),
         )
-        return module.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+        return module.to(self.place.device, memory_format=torch.channels_last)
 
     def text(self) -> Any:
         """The text encoder, taught from words alone."""
@@ -112,13 +112,13 @@ class Training:
             both.deviation.copy_(found.std((0, 2, 3)))  # type: ignore[operator] # a buffer
             scaled = (found - both.mean[None, :, None, None]) / both.deviation[None, :, None, None]  # type: ignore[index] # buffers
             examples = denoising.Examples(scaled.half(), [one.caption for one in told], course.seed)
-            return denoising.train_model(both["unet"], text, examples, told, course, self.place, self.say)  # type: ignore[arg-type] # what it was made as
+            return denoising.train_model(both["unet"], text, examples, told, course, self.place, self.say)
 
         self.once("model", both, teach)
         both.to(self.place.device)
         return networks.Parts(
-            unet=both["unet"],  # type: ignore[arg-type] # what it was made as
-            text=both["text"],  # type: ignore[arg-type] # what it was made as
+            unet=both["unet"],
+            text=both["text"],
             autoencoder=coder,
             mean=tuple(both.mean.tolist()),  # type: ignore[operator] # a buffer
             deviation=tuple(both.deviation.tolist()),  # type: ignore[operator] # a buffer

@@ -114,7 +114,7 @@ def encode(vae: Vae | None, pixels: torch.Tensor, check: Callable[[], None] = la
     def whole() -> torch.Tensor:
         with store.using(vae.component):
             loaded = vae.component.loaded()
-            pieces = [pixels] if coder.dimensions == 3 else pixels.split(1)
+            pieces = [pixels] if coder.dimensions == 3 else torch.split(pixels, 1)
             made = []
             for piece in pieces:
                 check()
@@ -186,10 +186,10 @@ def _batches(vae: Vae, samples: torch.Tensor, device: torch.device, dtype: torch
     one = vae.coder.activation_bytes((1, *samples.shape[1:]), dtype.itemsize)
     free = memory.free_bytes(device)
     if device.type == "cpu" and not vae.coder.together:
-        return samples.split(1)  # several at once take more memory there and no less time
+        return torch.split(samples, 1)  # several at once take more memory there and no less time
     if free is None:
-        return [samples] if vae.coder.together else samples.split(1)
-    return samples.split(max(1, int(free / one)))
+        return [samples] if vae.coder.together else torch.split(samples, 1)
+    return torch.split(samples, max(1, int(free / one)))
 
 
 def _finished(vae: Vae, pixels: torch.Tensor) -> torch.Tensor:

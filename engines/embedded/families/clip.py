@@ -141,7 +141,7 @@ def _sections(groups: Sequence[Sequence[tuple[Token, float]]], padding: int) -> 
 class ClipModules:
     """The built encoders, by name."""
 
-    def __init__(self, encoders: Mapping[str, ClipText]) -> None:
+    def __init__(self, encoders: Mapping[str, Any]) -> None:
         for name, encoder in encoders.items():
             setattr(self, name, encoder)
 

@@ -74,7 +74,7 @@ class DemoNetwork(Network):
         """See `Network.told`: the text, and its vector as a whole."""
         whole = condition.get("pooled_output")
         if whole is None or whole.shape[-1] != self.text_width:
-            whole = condition.text.new_zeros(1, self.text_width)
+            whole = torch.zeros_like(condition.text[:, 0])
         return {"text": Text(condition.text.to(asked.device)), "whole": Each(whole.to(asked.device))}
 
     def predict(

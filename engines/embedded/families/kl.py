@@ -90,7 +90,8 @@ class TinyCoder(Coder):
     def encode(self, module: Any, pixels: torch.Tensor) -> torch.Tensor:
         """See `Coder.encode`."""
         latent: torch.Tensor = module.encoder.layers(pixels.movedim(-1, 1))
-        return latent / module.atelier_scale + module.atelier_shift
+        scaled: torch.Tensor = latent / module.atelier_scale + module.atelier_shift
+        return scaled
 
     def decode(self, module: Any, latent: torch.Tensor) -> torch.Tensor:
         """See `Coder.decode`."""

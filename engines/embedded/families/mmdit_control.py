@@ -158,7 +158,7 @@ class SingleControl(nn.Module):
                 num_layers=count,
                 num_attention_heads=width // HEAD_SIZE,
                 attention_head_dim=HEAD_SIZE,
-                joint_attention_dim=None,  # type: ignore[arg-type] # this is how diffusers is told of single blocks
+                joint_attention_dim=None,  # this is how diffusers is told of single blocks
                 pooled_projection_dim=told.shape[1],
                 use_pos_embed=False,
                 pos_embed_type=None,

@@ -95,7 +95,7 @@ def _without_padding(module: Any) -> None:
     """Let convolutions leave out the frames of zeros before a first frame: two thirds of their work is for nothing."""
     from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCausalConv3d
 
-    class Causal(QwenImageCausalConv3d):
+    class Causal(QwenImageCausalConv3d):  # type: ignore[misc] # the type checker does not read diffusers
         def forward(self, x: torch.Tensor, cache_x: torch.Tensor | None = None) -> torch.Tensor:
             if cache_x is not None or x.shape[2] != 1 or self.stride[0] != 1:
                 whole: torch.Tensor = super().forward(x, cache_x)
