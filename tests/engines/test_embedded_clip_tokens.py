@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 pytest.importorskip("torch", reason="the embedded engine needs torch")
 
-from comfy_atelier.engines.embedded.families import clip, clip_tokenizer  # needs torch
+from comfy_atelier.engines.embedded.context import Run  # needs torch
+from comfy_atelier.engines.embedded.families import clip, clip_tokenizer
 from comfy_atelier.engines.embedded.problems import NodeProblem
 
 RECORDED: list[Any] = json.loads(
@@ -61,3 +63,18 @@ def test_a_vocabulary_that_is_none_says_so(tmp_path: Path) -> None:
     path.write_text("#version\na b\n", encoding="utf-8")
     with pytest.raises(NodeProblem, match="not whole"):
         clip_tokenizer.read_merges(path)
+
+
+@needs_vocabulary
+def test_the_vocabulary_may_lie_in_a_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = clip_tokenizer.vocabulary_path()
+    assert path is not None
+    folder = tmp_path / "tokenizers" / "clip"
+    folder.mkdir(parents=True)
+    (folder / path.name).write_bytes(path.read_bytes())
+    wanted = clip.tokenized("a (red:1.3) barn")
+    monkeypatch.setattr(clip_tokenizer.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NodeProblem, match="vocabulary is not there"):
+        clip.tokenized("a barn")
+    run = Run(emit=lambda event: None, cancelled=threading.Event(), model_folders=[tmp_path])
+    assert clip.tokenized("a (red:1.3) barn", run=run) == wanted

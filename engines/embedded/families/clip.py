@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,9 @@ from ..diffusion.weights import Component, Deferred, State, Weights
 from ..problems import NodeProblem
 from ..weighting import weighted_parts
 from .clip_tokenizer import clip_tokenizer
+
+if TYPE_CHECKING:
+    from ..context import Run
 
 LENGTH = 77
 LARGE_WORD = 8  # tokens from which a word may be broken at the end of a section
@@ -64,13 +67,16 @@ XL_CLIP_L = ClipKind(name="clip_l", activation="quick_gelu", layer=-2, normalise
 XL_CLIP_G = ClipKind(name="clip_g", activation="gelu", padding=0, layer=-2, normalised=False)
 
 
-def tokenized(text: str, *, padding: int = END, embeddings: Embeddings | None = None, key: str = "") -> list[Section]:
+def tokenized(
+    text: str, *, padding: int = END, embeddings: Embeddings | None = None, key: str = "", run: Run | None = None
+) -> list[Section]:
     """The sections of 77 tokens of a prompt, with weights.
 
     Args:
         embeddings: finds textual inversions; `key` says for which encoder.
+        run: whose folders are searched for CLIP's vocabulary.
     """
-    tokenizer = clip_tokenizer()
+    tokenizer = clip_tokenizer(run.model_folders, run.comfyui_folder) if run is not None else clip_tokenizer()
     groups: list[list[tuple[Token, float]]] = []
     for part, weight in weighted_parts(text):
         for word in _words(part):
@@ -166,7 +172,9 @@ class ClipEncoder(TextEncoder):
     def tokenize(self, text: str, *, embeddings: Embeddings | None = None, **options: Any) -> dict[str, list[Section]]:
         """Sections by encoder; see `tokenized`."""
         return {
-            kind.name: tokenized(text, padding=kind.padding, embeddings=embeddings, key=kind.name)
+            kind.name: tokenized(
+                text, padding=kind.padding, embeddings=embeddings, key=kind.name, run=options.get("run")
+            )
             for kind in self.kinds
         }
 

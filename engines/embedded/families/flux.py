@@ -194,7 +194,7 @@ class FluxText(TextEncoder):
     ) -> dict[str, Any]:
         """Sections by encoder."""
         return {
-            "clip_l": tokenized(text, padding=CLIP_L.padding, embeddings=embeddings, key="clip_l"),
+            "clip_l": tokenized(text, padding=CLIP_L.padding, embeddings=embeddings, key="clip_l", run=run),
             "t5xxl": t5_sections(text, t5.FLUX, run, embeddings),
         }
 

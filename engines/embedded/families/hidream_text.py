@@ -71,7 +71,7 @@ class HiDreamText(TextEncoder):
             run: whose folders are searched for T5's and Llama's tokenizers.
         """
         tokens: dict[str, Any] = {
-            name: tokenized(text, padding=PADDING[name], embeddings=embeddings, key=name)
+            name: tokenized(text, padding=PADDING[name], embeddings=embeddings, key=name, run=run)
             for name in (CLIP_L, CLIP_G)
             if name in self.names
         }

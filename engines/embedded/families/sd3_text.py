@@ -67,8 +67,8 @@ class SD3Encoder(TextEncoder):
     ) -> dict[str, list[Any]]:
         """Sections by encoder. T5's vocabulary is looked for in `run`'s folders, and only where T5 is there."""
         found: dict[str, list[Any]] = {
-            "l": list(tokenized(text, embeddings=embeddings, key="clip_l")),
-            "g": list(tokenized(text, padding=0, embeddings=embeddings, key="clip_g")),
+            "l": list(tokenized(text, embeddings=embeddings, key="clip_l", run=run)),
+            "g": list(tokenized(text, padding=0, embeddings=embeddings, key="clip_g", run=run)),
             "t5xxl": [],
         }
         if "t5xxl" in self.present:
