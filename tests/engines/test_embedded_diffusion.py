@@ -288,3 +288,23 @@ def test_fp8_with_a_scale_is_what_it_stands_for(tmp_path: Path) -> None:
     weights = safetensors_file.read_weights(tmp_path / "x.safetensors")
     assert list(weights) == ["a.weight"]
     assert torch.equal(weights["a.weight"].float(), weight.float() * 0.25)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads what Linux tells of a process's memory")
+def test_pages_of_a_file_leave_memory_when_its_tensor_was_copied(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    safetensors_torch.save_file({"small": torch.ones(3), "large": torch.arange(4_000_000.0)}, path)
+    weights = safetensors_file.read_weights(path)
+
+    def resident() -> int:
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        begin = next(index for index, line in enumerate(lines) if line.endswith(path.name))
+        return next(int(line.split()[1]) * 1024 for line in lines[begin:] if line.startswith("Rss:"))
+
+    copied = weights["large"].to(torch.float64)
+    assert resident() > 15_000_000
+    safetensors_file.let_go(weights["large"])
+    assert resident() < 1_000_000
+    assert torch.equal(weights["large"].double(), copied)
+    safetensors_file.let_go(copied)  # no file's: nothing happens
+    assert torch.equal(weights["large"].double(), copied)

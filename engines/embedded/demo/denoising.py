@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 COURSE = Course(steps=3200, batch=32, rate=1.2e-3, warm=100, fall=0.28125, decay=0.01, average=0.997, seed=102)
 SCENES = 5000
+# The second course goes on from the first one's averaged weights, on scenes that the first never saw.
+SECOND = Course(steps=8000, batch=32, rate=1e-3, warm=200, fall=0.5, decay=0.01, average=0.998, seed=108)
+SECOND_SCENES = 10000
 BESIDES = 0.1  # the weight of what `Insight` asks
 UNTOLD = 0.1  # the part of examples whose caption is empty, for classifier-free guidance
 

@@ -95,26 +95,31 @@ class Training:
         return told, pictures.latents_of(coder, [one.scene for one in told], self.place, striped=striped)
 
     def model(self, coder: Any) -> networks.Parts:
-        """The denoiser with its text encoder, taught."""
+        """The denoiser with its text encoder, taught in two courses."""
         import torch
 
-        course = self.course(denoising.COURSE)
-        torch.manual_seed(course.seed)
+        torch.manual_seed(denoising.COURSE.seed)
         text = self.text()
-        torch.manual_seed(course.seed)
+        torch.manual_seed(denoising.COURSE.seed)
         both = torch.nn.ModuleDict({"unet": networks.unet(), "text": text})
         both.register_buffer("mean", torch.zeros(networks.LATENT_CHANNELS))
         both.register_buffer("deviation", torch.ones(networks.LATENT_CHANNELS))
 
-        def teach() -> float:
-            told, found = self.latents(coder, self.count(denoising.SCENES), course.seed)
-            both.mean.copy_(found.mean((0, 2, 3)))  # type: ignore[operator] # a buffer
-            both.deviation.copy_(found.std((0, 2, 3)))  # type: ignore[operator] # a buffer
+        def teach(whole: Course, scenes: int, *, first: bool) -> float:
+            course = self.course(whole)
+            told, found = self.latents(coder, self.count(scenes), course.seed)
+            if first:
+                both.mean.copy_(found.mean((0, 2, 3)))  # type: ignore[operator] # a buffer
+                both.deviation.copy_(found.std((0, 2, 3)))  # type: ignore[operator] # a buffer
             scaled = (found - both.mean[None, :, None, None]) / both.deviation[None, :, None, None]  # type: ignore[index] # buffers
             examples = denoising.Examples(scaled.half(), [one.caption for one in told], course.seed)
             return denoising.train_model(both["unet"], text, examples, told, course, self.place, self.say)
 
-        self.once("model", both, teach)
+        def both_courses() -> float:
+            self.once("first", both, lambda: teach(denoising.COURSE, denoising.SCENES, first=True))
+            return teach(denoising.SECOND, denoising.SECOND_SCENES, first=False)
+
+        self.once("model", both, both_courses)
         both.to(self.place.device)
         return networks.Parts(
             unet=both["unet"],
@@ -184,7 +189,8 @@ class Training:
         coder = self.autoencoder()
         parts = self.model(coder)
         rough = pictures.preview(parts, pictures.COURSE.seed)
-        networks.save_parts(parts, self.folder / weights.CHECKPOINT, self.made(denoising.COURSE), rough)
+        made = {**self.made(denoising.COURSE), "second": asdict(self.course(denoising.SECOND))}
+        networks.save_parts(parts, self.folder / weights.CHECKPOINT, made, rough)
         lora = self.style(parts)
         weights.save(self.folder / weights.LORA, lora, weights.header("lora", self.made(style.COURSE)))
         control = self.control(parts)

@@ -1,8 +1,7 @@
 """Which models are in memory: built modules stay between jobs under a budget; the least recently used leaves first.
 
 Weights that the file has in the dtype and on the device where they are wanted are not copied: they stay views of the
-memory-mapped file. Tensors that two modules share (a model with and without a LoRA) are held once. A model that does
-not
+memory-mapped file. Tensors that two modules share (a model with and without a LoRA) are held once. A model that does not
 fit is streamed: its weights stay where they are and are cast and moved layer by layer as they are used.
 
 ATELIER_DEVICE: "cpu", "cuda", "cuda:1", "mps"; the best there is by default. ATELIER_DTYPE: "float32", "float16",
@@ -25,6 +24,7 @@ import torch
 
 from ..memory import RESERVE, available
 from ..problems import NodeProblem, NotEnoughMemory
+from .safetensors_file import let_go
 from .streaming import stream
 from .weights import Component, Deferred, Loaded, State
 
@@ -95,8 +95,9 @@ class _Placed(State):
         halved = name.startswith(self._component.halved) if self._component.halved else False
         patches = self._patches.get(name)
         if patches:
-            tensor = self._raw(name)
-            tensor = _rounded(tensor, halved).to(self._device, torch.float32, copy=True)
+            raw = self._raw(name)
+            tensor = _rounded(raw, halved).to(self._device, torch.float32, copy=True)
+            let_go(raw)
             for apply in patches:
                 tensor = apply(tensor)
             if halved:
@@ -117,6 +118,8 @@ class _Placed(State):
             tensor = self._cast(_rounded(raw, halved))
             if tensor is source:
                 return tensor  # a view of the file
+            if isinstance(source, torch.Tensor):
+                let_go(source)
             self.bytes += tensor.nbytes
             holder = _Holder(source, tensor)
             self._store.shared[key] = holder

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import mmap
+import threading
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from ..problems import NodeProblem
 from .weights import Deferred, Weights
 
 MAXIMUM_HEADER = 100_000_000  # bytes; the format's own limit
+_WORTH_LETTING_GO = 256 * 1024  # bytes; a call to the system costs more than smaller tensors hold
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
@@ -34,6 +37,9 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+# The files that are mapped, by the address where each begins: see `let_go`.
+_maps: dict[int, weakref.ref[mmap.mmap]] = {}
+_maps_lock = threading.Lock()
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -53,6 +59,8 @@ def read_weights(path: Path) -> Weights:
         raise NodeProblem(
             f"model {path.name!r} cannot be read: {error.strerror or error}", remedy="check its permissions"
         ) from error
+    if memory is not None:
+        _remember(memory)
     metadata = header.pop("__metadata__", None) or {}
     begin = 8 + int.from_bytes(start, "little")
     tensors: dict[str, torch.Tensor] = {}
@@ -63,6 +71,41 @@ def read_weights(path: Path) -> Weights:
         tensors, source=path.name, metadata={key: value for key, value in metadata.items() if isinstance(value, str)}
     )
     return _unscaled(weights)
+
+
+def _address(memory: mmap.mmap) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.frombuffer(memory, dtype=torch.uint8, count=1).data_ptr()
+
+
+def _remember(memory: mmap.mmap) -> None:
+    address = _address(memory)
+    with _maps_lock:
+        for gone in [begin for begin, known in _maps.items() if known() is None]:
+            del _maps[gone]
+        _maps[address] = weakref.ref(memory)
+
+
+def let_go(tensor: torch.Tensor) -> None:
+    """Give back the memory that reading a tensor of a file took, once a copy of it is made.
+
+    The tensor stays readable: its pages come from the system's file cache, or from the file, when it is read again.
+    Does nothing for other tensors, and where the system cannot.
+    """
+    if tensor.nbytes < _WORTH_LETTING_GO or not hasattr(mmap, "MADV_DONTNEED") or tensor.device.type != "cpu":
+        return
+    address = tensor.data_ptr()
+    with _maps_lock:
+        found = [(begin, memory) for begin, known in _maps.items() if (memory := known()) is not None]
+    for begin, memory in found:
+        first, last = address - begin, address - begin + tensor.nbytes
+        if first >= 0 and last <= len(memory):
+            first = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE  # neighbours share the outer pages
+            last = last // mmap.PAGESIZE * mmap.PAGESIZE
+            if last > first:
+                memory.madvise(mmap.MADV_DONTNEED, first, last - first)
+            return
 
 
 def _length(name: str, start: bytes, size: int) -> int:
