@@ -1,8 +1,9 @@
 """Which models are in memory: built modules stay between jobs under a budget; the least recently used leaves first.
 
 Weights that the file has in the dtype and on the device where they are wanted are not copied: they stay views of the
-memory-mapped file. Tensors that two modules share (a model with and without a LoRA) are held once. A model that does not
-fit is streamed: its weights stay where they are and are cast and moved layer by layer as they are used.
+memory-mapped file; what is copied leaves the file's pages to the system. Tensors that two modules share (a model with
+and without a LoRA) are held once. A model that does not fit is streamed: its weights stay where they are and are cast
+and moved layer by layer as they are used.
 
 ATELIER_DEVICE: "cpu", "cuda", "cuda:1", "mps"; the best there is by default. ATELIER_DTYPE: "float32", "float16",
 "bfloat16". ATELIER_MODEL_BYTES: the budget, by default three quarters of the device's memory. ATELIER_COMPILE: "1"
