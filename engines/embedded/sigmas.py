@@ -1,4 +1,4 @@
-"""Noise levels: what a model was trained at (`Discrete`, `Continuous`, `Flow`, `FluxFlow`), and those a run visits.
+"""Noise levels: what a model was trained at (`Discrete`, `Flow`, `FluxFlow`), and those a run visits.
 
 SIGMAS is float32 [steps + 1], falling, most often to 0. Sources: ComfyUI ``comfy/model_sampling.py``,
 ``comfy/samplers.py`` (its scheduler functions) and ``comfy/k_diffusion/sampling.py`` (Karras et al. 2022,
@@ -148,32 +148,6 @@ class FluxFlow:
         if percent >= 1.0:
             return 0.0
         return math.exp(self.shift) / (math.exp(self.shift) + (1 / (1.0 - percent) - 1))
-
-
-class Continuous:
-    """Any level between two, told by its logarithm: Stable Video Diffusion and others after Karras et al. 2022."""
-
-    is_flow = False
-
-    def __init__(self, *, lowest: float = 0.002, highest: float = 120.0) -> None:
-        self.sigmas = torch.linspace(math.log(lowest), math.log(highest), 1000).exp()
-
-    def sigma(self, timestep: torch.Tensor) -> torch.Tensor:
-        """``e^(4 t)``."""
-        return (timestep / 0.25).exp()
-
-    def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
-        """A quarter of the level's logarithm."""
-        return 0.25 * sigma.log()
-
-    def at_percent(self, percent: float) -> float:
-        """See `NoiseLevels.at_percent`."""
-        if percent <= 0.0:
-            return ALWAYS
-        if percent >= 1.0:
-            return 0.0
-        low, high = math.log(float(self.sigmas[0])), math.log(float(self.sigmas[-1]))
-        return math.exp((high - low) * (1.0 - percent) + low)
 
 
 def _with_zero(sigmas: torch.Tensor) -> torch.Tensor:

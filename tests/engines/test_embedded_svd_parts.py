@@ -21,12 +21,12 @@ try:
 except (ImportError, RuntimeError) as error:  # it is not there, or what it loads does not fit together
     pytest.skip(f"models need diffusers: {error}".splitlines()[0], allow_module_level=True)
 
+from comfy_atelier.engines.embedded.diffusion.levels import Continuous  # noqa: E402
 from comfy_atelier.engines.embedded.diffusion.prediction import Velocity  # noqa: E402 # needs torch
 from comfy_atelier.engines.embedded.diffusion.weights import Weights  # noqa: E402
 from comfy_atelier.engines.embedded.families.video_autoencoder import video_coder  # noqa: E402 # needs torch
 from comfy_atelier.engines.embedded.families.video_unet import VideoUNet  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
-from comfy_atelier.engines.embedded.sigmas import Continuous  # noqa: E402
 
 RECORD = Path(__file__).parents[1] / "data" / "parity" / "svd.json.xz"
 RECORDED: dict[str, Any] = json.loads(lzma.decompress(RECORD.read_bytes()))
@@ -132,7 +132,7 @@ def test_missing_tensors_are_named() -> None:
 
 
 def test_its_noise_levels_are_comfyuis() -> None:
-    recorded, levels, velocity = RECORDED["levels"], Continuous(highest=700.0), Velocity()
+    recorded, levels, velocity = RECORDED["levels"], Continuous(high=700.0), Velocity()
     sigma = torch.tensor([0.5, 80.0])
     x, out = fill("x", (2, 1, 2, 2)), fill("out", (2, 1, 2, 2))
     assert levels.sigmas[::111].tolist() == pytest.approx(recorded["sigmas"], rel=1e-6)

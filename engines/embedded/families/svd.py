@@ -12,12 +12,12 @@ import torch
 
 from ..diffusion import latent_format
 from ..diffusion.concat import like_noise
+from ..diffusion.levels import Continuous
 from ..diffusion.prediction import Velocity
 from ..diffusion.told import Each, Same, Shaped, Text
 from ..diffusion.values import Asked, Coder, Condition, Network, Step
 from ..diffusion.weights import State, Weights
 from ..problems import NodeProblem
-from ..sigmas import Continuous
 from . import Family
 from .video_autoencoder import video_coder
 from .video_unet import VideoUNet
@@ -37,7 +37,7 @@ class VideoNetwork(Network):
     latent = latent_format.STABLE_DIFFUSION
 
     def __init__(self, weights: Weights) -> None:
-        self.levels = Continuous(lowest=LOWEST, highest=HIGHEST)
+        self.levels = Continuous(low=LOWEST, high=HIGHEST)
         self.prediction = Velocity()
         widths = {
             weights.shape(name)[1] for name in weights if name.endswith(".transformer_blocks.0.attn2.to_k.weight")
