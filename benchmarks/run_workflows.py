@@ -103,6 +103,8 @@ def small(prompt: Prompt, name: str, steps: int = STEPS) -> Prompt:
             shorter = f"{key}-steps"
             kept = {"cfg": 0.0, "guidance": 0.0, "sampler": "recommended", "scheduler": "recommended"}
             taken = max(steps, 2) if kind == "AtelierSampleRefined" else steps  # one for each of its models
+            while 0 < inputs.get("denoise", 1.0) < 1 and int(taken / inputs["denoise"]) == taken:
+                taken += 1  # with fewer, a flow begins at noise alone, and the picture that comes in says nothing
             values = {"settings": inputs["settings"], "steps": taken, **kept}
             changed[shorter] = {"class_type": "AtelierChangeSettings", "inputs": values}
             inputs["settings"] = [shorter, 0]
