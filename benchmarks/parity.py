@@ -286,6 +286,7 @@ def main() -> int:
     if not installs or options.models is None:
         parser.error("set ATELIER_TEST_COMFYUI=FOLDER=PYTHON, and give --models")
     os.environ.setdefault("ATELIER_DEVICE", "cpu")
+    os.environ.setdefault("ATELIER_MODEL_BYTES", str(4 * 10**9))  # ComfyUI's models want room too
     with tempfile.TemporaryDirectory(prefix="atelier-parity-") as scratch:
         base = base_folder(Path(options.models).resolve(), Path(scratch))
         chosen = [case for case in cases(base) if not options.only or case.name.startswith(tuple(options.only))]

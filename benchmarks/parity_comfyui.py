@@ -9,6 +9,7 @@ output: {"name", "seconds"} or {"name", "error"}.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -109,6 +110,7 @@ def main() -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
+    import comfy.model_management
     import execution
     import nodes
     import server
@@ -130,6 +132,8 @@ def main() -> None:
         recorder[0], instance.errors = Recorder(), []
         if case.get("fresh"):
             executor.reset()
+            comfy.model_management.unload_all_models()  # two engines' models do not fit a small machine
+            gc.collect()
         outputs = [key for key, node in case["prompt"].items() if node["class_type"] in ("SaveImage", "PreviewImage")]
         begin = time.perf_counter()
         with torch.inference_mode():
