@@ -2,12 +2,12 @@
 
 python benchmarks/run_embedded.py --models FOLDER [NAME …]
 
-As ``run_workflows.py`` does it on real ComfyUIs: each workflow is converted and made small by its nodes' values; then it
-is a service of its own (`Service`, what ``atelier serve`` starts, without the socket) that ``POST /generate`` asks for
-the picture as it is, with another prompt and with another picture. It is ``ok`` where every call answers a picture that
-is not of one colour and each change changes it; what the engine does not cover is ``lacking``, with what the service
-says when it starts. ``--save`` keeps the first pictures of each. The largest memory of the engine's process is told
-beside the seconds (Linux).
+As ``run_workflows.py`` does it on real ComfyUIs: each workflow is converted and made small by its nodes' values; then
+it is a service of its own (`Service`, what ``atelier serve`` starts, without the socket) that ``POST /generate`` asks
+for the picture as it is, with another prompt and with another picture. It is ``ok`` where every call answers a picture
+that is not of one colour and each change changes it; what the engine does not cover is ``lacking``, with what the
+service says when it starts. ``--save`` keeps the first pictures of each. The largest memory of the engine's process is
+told beside the seconds (Linux).
 """
 
 from __future__ import annotations
