@@ -207,7 +207,7 @@ def sample(
     *,
     side: int = 32,
     steps: int = 20,
-    cfg: float = 4.0,
+    cfg: float = 3.0,
     seed: int = 0,
     negative: str = "",
     extra: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], dict[str, Any]] | None = None,

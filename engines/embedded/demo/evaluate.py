@@ -17,7 +17,7 @@ from .scenes import Told, held_out_scenes
 
 CAPTIONS = 200
 SEED = 2024
-STEPS, CFG = 20, 4.0
+STEPS, CFG = 20, 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
