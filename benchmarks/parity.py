@@ -227,10 +227,11 @@ def measure(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, flo
             elif other is not None and one is None:
                 row["told"] = math.inf
     latents, pictures = list(pairs(ours, theirs, "latent")), list(pairs(ours, theirs, "picture"))
-    row["latent"] = min(
-        (decibels(a, b, float(np.abs(b).max(initial=0.0)) or 1.0) for a, b in latents), default=-math.inf
-    )
     row["picture"] = min((decibels(a, b, 1.0) for a, b in pictures), default=-math.inf)
+    unsampled = row["picture"] if not latents else -math.inf  # neither side has sampled: the picture is all there is
+    row["latent"] = min(
+        (decibels(a, b, float(np.abs(b).max(initial=0.0)) or 1.0) for a, b in latents), default=unsampled
+    )
     return row
 
 

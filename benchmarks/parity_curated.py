@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from parity_cases import Case
 from run_workflows import WORKFLOWS, small
@@ -16,6 +17,19 @@ from comfy_atelier.graph import NodeSchemas, read_document
 STEPS = 2
 SEED = 42
 VERSION = "0.33.0"
+PICTURES = ("LoadImage", "LoadImageMask", "AtelierInputImage")
+
+
+def frames_as_pictures(prompt: dict[str, Any]) -> None:
+    """Save a video's frames as pictures: those are compared, not a codec."""
+    for key, node in list(prompt.items()):
+        if node["class_type"] == "CreateVideo":
+            prompt[key] = {
+                "class_type": "SaveImage",
+                "inputs": {"images": node["inputs"]["images"], "filename_prefix": "x"},
+            }
+        elif node["class_type"] == "SaveVideo":
+            del prompt[key]
 
 
 def cases(base: Path) -> Iterator[Case]:
@@ -27,8 +41,9 @@ def cases(base: Path) -> Iterator[Case]:
         for node in prompt.values():
             inputs = node["inputs"]
             inputs.update({name: SEED for name in ("seed", "noise_seed") if isinstance(inputs.get(name), int)})
-            if node["class_type"] in ("LoadImage", "AtelierInputImage") and isinstance(inputs.get("image"), str):
+            if node["class_type"] in PICTURES and isinstance(inputs.get("image"), str):
                 inputs["image"] = "picture.png"
+        frames_as_pictures(prompt)
         named = [value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)]
         if all(name in there for name in named if name.endswith(".safetensors")):
             yield Case(name=f"workflow {path.stem}", prompt=prompt)

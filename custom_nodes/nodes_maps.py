@@ -26,6 +26,16 @@ def _files(kind: str) -> list[str]:
     return [name for name, (_, found) in detected((annotators.FOLDERS[kind],)).items() if found.kind == kind]
 
 
+def _refusal(kind: str, name: str | None) -> str | None:
+    """Why a file is not taken, or None. Older ComfyUIs do not compare a name with the list; a wired one is None."""
+    if name is None or name in _files(kind):
+        return None
+    folder, wanted = annotators.FOLDERS[kind], annotators.KIND_WORDS[kind]
+    known = detected((folder,))
+    what = f"is {known[name][1].in_words()}" if name in known else f"is not in models/{folder}"
+    return f"'{name}' {what}; {wanted} is needed: {annotators.REMEDIES[kind]}"
+
+
 def _run(kind: str, name: str, work: Callable[[Any], Any]) -> Any:
     """``work`` with the model of a file on ComfyUI's device; the model is gone afterwards."""
     if not name:
@@ -93,6 +103,10 @@ class AtelierDepthMap(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, depth_model: str | None = None) -> bool | str:
+        return _refusal("depth_estimator", depth_model) or True
+
+    @classmethod
     def execute(
         cls, image: Any, depth_model: str, resolution: int, cut_far: float, width: int, height: int
     ) -> io.NodeOutput:
@@ -149,6 +163,11 @@ class AtelierPoseMap(io.ComfyNode):
                 io.Int.Output(display_name="people", tooltip="How many people were found, in all pictures."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, pose_model: str | None = None, detector: str | None = None) -> bool | str:
+        wanted = None if detector == WHOLE else detector
+        return _refusal("pose_estimator", pose_model) or _refusal("person_detector", wanted) or True
 
     @classmethod
     def execute(

@@ -62,17 +62,18 @@ def set_union_type(control_net: ControlNet, type: str) -> ControlNet:
 @NODES.node("ControlNetApply")
 def apply_simple(
     conditioning: Conditioning, control_net: ControlNet, image: torch.Tensor, strength: float
-) -> Conditioning:
+) -> tuple[Conditioning]:
     """The conditioning with a map; what the negative lacks is taken over from here."""
     if strength == 0:
-        return conditioning
-    return tuple(
+        return (conditioning,)
+    controlled = tuple(
         condition.with_options(
             control=AppliedControl(net=control_net, image=image, strength=strength, previous=condition.get("control")),
             control_apply_to_uncond=True,
         )
         for condition in conditioning
     )
+    return (controlled,)
 
 
 @NODES.node("ControlNetApplyAdvanced")

@@ -11,7 +11,9 @@ NODES = NodeGroup()
 
 
 @NODES.node("CLIPTextEncodeHiDream")
-def encode(clip: Clip | None, clip_l: str, clip_g: str, t5xxl: str, llama: str, *, context: Context) -> Conditioning:
+def encode(
+    clip: Clip | None, clip_l: str, clip_g: str, t5xxl: str, llama: str, *, context: Context
+) -> tuple[Conditioning]:
     """A text of its own for each of the four encoders."""
     from .diffusion import prompts
 
@@ -22,4 +24,4 @@ def encode(clip: Clip | None, clip_l: str, clip_g: str, t5xxl: str, llama: str, 
         )
     texts = {"clip_l": clip_l, "clip_g": clip_g, "t5xxl": t5xxl, "llama": llama}
     tokens = {name: prompts.tokenized(whole, text, context).get(name) for name, text in texts.items()}
-    return prompts.encoded_tokens(whole, tokens)
+    return (prompts.encoded_tokens(whole, tokens),)

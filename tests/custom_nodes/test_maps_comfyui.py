@@ -72,11 +72,30 @@ def test_maps(comfyui: Any, files: None) -> None:
     assert entry["outputs"]["23"]["text"][0] == "2"
 
 
-def test_a_file_of_another_kind_is_refused(comfyui: Any, files: None) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"detector": "none.safetensors"}, "'none.safetensors' is not in models/pose"),
+        ({"detector": "tiny_pose_estimator.safetensors"}, "a person detector (RT-DETR) is needed"),
+        ({"pose_model": "tiny_person_detector.safetensors"}, "a pose estimator (ViTPose) is needed"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(comfyui: Any, files: None, wrong: dict[str, str], told: str) -> None:
+    names = {"pose_model": "tiny_pose_estimator.safetensors", "detector": "tiny_person_detector.safetensors", **wrong}
+    prompt = {
+        "9": node("EmptyImage", width=64, height=64, batch_size=1, color=0),
+        "1": node("AtelierPoseMap", image=["9", 0], person_threshold=0.0, joint_threshold=0.0, most_people=2,
+                  line_width=4.0, width=0, height=0, **names),
+        "2": node("PreviewImage", images=["1", 0]),
+    }  # fmt: skip
+    assert told in json.dumps(comfyui.post(prompt))
+
+
+def test_a_missing_depth_model_is_refused(comfyui: Any, files: None) -> None:
     prompt = {
         "9": node("EmptyImage", width=64, height=64, batch_size=1, color=0),
         "1": node("AtelierDepthMap", image=["9", 0], depth_model="none.safetensors", resolution=140, cut_far=0.0,
                   width=0, height=0),
         "2": node("PreviewImage", images=["1", 0]),
     }  # fmt: skip
-    assert "none.safetensors" in json.dumps(comfyui.post(prompt))
+    assert "'none.safetensors' is not in models/depth_anything" in json.dumps(comfyui.post(prompt))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 
@@ -39,6 +40,18 @@ def test_a_class_is_as_its_schema(class_type: str) -> None:
     for name in optional if not takes_any else optional & taken:
         assert parameters[name].default is not inspect.Parameter.empty
     assert inspect.getdoc(node.function)
+
+
+@pytest.mark.parametrize("class_type", registry.CLASSES)
+def test_a_class_gives_as_many_outputs_as_its_schema(class_type: str) -> None:
+    """A conditioning is a tuple itself: given alone, its first entry would be taken for the output."""
+    told = str(inspect.signature(registry.load(class_type).function).return_annotation)
+    assert told != "Conditioning"
+    if told == "tuple[()]":
+        assert not SCHEMAS[class_type].outputs
+    elif told.startswith("tuple[") and not told.endswith("...]"):
+        parts = re.sub(r"\[[^\[\]]*\]", "", re.sub(r"\[[^\[\]]*\]", "", told.removeprefix("tuple[")[:-1])).split(", ")
+        assert len(parts) == len(SCHEMAS[class_type].outputs)
 
 
 def test_text_runs_without_torch() -> None:
