@@ -147,6 +147,8 @@ def stable_diffusion(base: Path) -> Iterator[Case]:
         yield from latents(checkpoint)
         yield from custom_sampling(checkpoint)
         yield from latent_edits(checkpoint)
+        if there(base, "controlnet/tiny_sd15_controlnet.safetensors"):
+            yield Case(name="sd15 ControlNetApply", prompt=controlled(checkpoint))
         if there(base, "vae/kl_vae_4ch.safetensors"):
             yield Case(name="sd15 image to image, KL", prompt=image_to_image(checkpoint))
             yield Case(name="sd15 inpaint, mask", prompt=inpaint(checkpoint))
@@ -157,6 +159,16 @@ def stable_diffusion(base: Path) -> Iterator[Case]:
         yield Case(name="sdxl text to image", prompt=text_to_image(checkpoint, sampler_name="dpmpp_2m_sde"))
         prompt = text_to_image(checkpoint, cfg=1.0, steps=1, sampler_name="euler_ancestral", scheduler="sgm_uniform")
         yield Case(name="sdxl one step, cfg 1", prompt=prompt)
+
+
+def controlled(checkpoint: str) -> dict[str, Any]:
+    """A ControlNet by the old node, on the positive alone."""
+    prompt = text_to_image(checkpoint)
+    prompt["8"] = node("ControlNetLoader", control_net_name="tiny_sd15_controlnet.safetensors")
+    prompt["9"] = node("LoadImage", image="picture.png")
+    prompt["10"] = node("ControlNetApply", conditioning=["2", 0], control_net=["8", 0], image=["9", 0], strength=0.7)
+    prompt["5"]["inputs"]["positive"] = ["10", 0]
+    return prompt
 
 
 def conditioning(checkpoint: str) -> Iterator[Case]:
