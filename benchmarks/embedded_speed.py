@@ -1,10 +1,10 @@
 """The embedded engine beside a real ComfyUI on one full-sized SD 1.5 (random weights), on the CPU, in the same run.
 
 Measured: time from the start of the process to the first picture, seconds for a step, the largest memory, and how long
-an identical second job takes. Both sides run with as many threads as OMP_NUM_THREADS says; processor time is taken
-beside the clock's, because a machine that does other things too tells little by the clock. Rounds alternate.
+an identical second job takes. Cold starts alternate and their median is told. Both sides run with as many threads as OMP_NUM_THREADS says; processor time is taken
+beside the clock's, because a machine that does other things too tells little by the clock.
 
-    ATELIER_TEST_COMFYUI=FOLDER=PYTHON python benchmarks/embedded_speed.py [--size 256] [--rounds 3] [--checkpoint FILE]
+    ATELIER_TEST_COMFYUI=FOLDER=PYTHON python benchmarks/embedded_speed.py [--starts 3] [--rounds 3] [--checkpoint FILE]
 
 The checkpoint is written into a temporary folder (2.1 GB as fp16) unless one is given.
 """
@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,16 @@ def prompt_of(size: int, steps: int, seed: int) -> dict[str, Any]:
     return text_to_image("speed.safetensors", width=size, height=size, steps=steps, seed=seed)
 
 
-def measure(side: Theirs | Ours, begin: float, size: int, rounds: int, longer: int) -> dict[str, Any]:
-    """Everything of one side that was just started at `begin`."""
+def first_picture(start: Callable[[], Theirs | Ours], size: int) -> tuple[Theirs | Ours, dict[str, float]]:
+    """A side that was started from nothing and has made one picture, and what that took."""
+    begin = time.perf_counter()
+    side = start()
     side.run(prompt_of(size, 1, 0))
-    first = {"wall": time.perf_counter() - begin, "cpu": used(side.pid)["cpu"]}
+    return side, {"wall": time.perf_counter() - begin, "cpu": used(side.pid)["cpu"]}
+
+
+def measure(side: Theirs | Ours, size: int, rounds: int, longer: int) -> dict[str, Any]:
+    """What one side takes that has made its first picture."""
     steps = []
     for number in range(rounds):
         short = timed(side, prompt_of(size, 1, 10 + number))
@@ -138,7 +144,7 @@ def measure(side: Theirs | Ours, begin: float, size: int, rounds: int, longer: i
         steps.append({kind: (long[kind] - short[kind]) / longer for kind in ("wall", "cpu")})
     again = min(timed(side, prompt_of(size, 1 + longer, 10 + rounds - 1))["wall"] for _ in range(3))
     middle = {kind: statistics.median(step[kind] for step in steps) for kind in ("wall", "cpu")}
-    return {"first": first, "step": middle, "peak": used(side.pid)["peak"], "again": again}
+    return {"step": middle, "peak": used(side.pid)["peak"], "again": again}
 
 
 def main() -> int:
@@ -146,6 +152,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--size", type=int, default=256, help="pixels of a side")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--starts", type=int, default=3, help="cold starts of each side; the median is told")
     parser.add_argument("--longer", type=int, default=3, help="steps by which the longer job is longer")
     parser.add_argument("--checkpoint", type=Path, help="an SD checkpoint to use instead of random weights")
     options = parser.parse_args()
@@ -163,15 +170,21 @@ def main() -> int:
         else:
             write_checkpoint(target)
         target.read_bytes()  # both sides find the file in the system's cache
+        starts: dict[str, Callable[[], Theirs | Ours]] = {
+            "ComfyUI": lambda: Theirs(*comfyui_of(installs), base),
+            "embedded": lambda: Ours(base),
+        }
         rows: dict[str, Any] = {}
-        begin = time.perf_counter()
-        theirs = Theirs(*comfyui_of(installs), base)
-        rows["ComfyUI"] = measure(theirs, begin, options.size, options.rounds, options.longer)
-        theirs.close()
-        begin = time.perf_counter()
-        ours = Ours(base)
-        rows["embedded"] = measure(ours, begin, options.size, options.rounds, options.longer)
-        ours.close()
+        firsts: dict[str, list[dict[str, float]]] = {name: [] for name in starts}
+        for turn in range(options.starts):
+            for name, start in starts.items():
+                side, first = first_picture(start, options.size)
+                firsts[name].append(first)
+                if turn == options.starts - 1:
+                    rows[name] = measure(side, options.size, options.rounds, options.longer)
+                side.close()
+        for name, row in rows.items():
+            row["first"] = {kind: statistics.median(one[kind] for one in firsts[name]) for kind in ("wall", "cpu")}
     return 0 if show(rows) else 1
 
 
@@ -190,7 +203,7 @@ def show(rows: Mapping[str, Any]) -> bool:
     good = True
     for name, one, other, limit in lines:
         ratio = other / one
-        good = good and (ratio <= limit or name.endswith(", s"))  # the clock is for information: others use it too
+        good = good and (ratio <= limit or ", processor" in name)  # what a person waits for counts
         print(f"| {name:36} | {one:9.2f} | {other:9.2f} | {ratio:5.2f}x | {limit:4.1f}x |")
     print(f"| {'an identical job again, s':36} | {theirs['again']:9.3f} | {ours['again']:9.3f} | | {CACHED_LIMIT} s |")
     return good and ours["again"] <= CACHED_LIMIT

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .context import Context
-from .diffusion import loading
+from .diffusion import loading, memory
 from .diffusion.files import NodeOptions, find_model, model_file, model_inputs
 from .diffusion.values import Clip, Model, Vae
 from .families.tokenizers import missing
@@ -65,13 +65,16 @@ def _text_of_files(kind: str | None = None) -> Callable[..., Clip]:
 def checkpoint(ckpt_name: str, *, context: Context) -> tuple[Model, Clip | None, Vae | None]:
     """Everything in a whole checkpoint."""
     found = loading.checkpoint(model_file(context, "checkpoints", ckpt_name))
+    memory.store().prepare(found.model.component)
     return found.model, found.clip, found.vae
 
 
 @NODES.node("UNETLoader", **model_inputs(unet_name="diffusion_models"))
 def diffusion_model(unet_name: str, weight_dtype: str, *, context: Context) -> Model:
     """A diffusion model in a file of its own."""
-    return loading.diffusion_model(model_file(context, "diffusion_models", unet_name), _DTYPES[weight_dtype])
+    model = loading.diffusion_model(model_file(context, "diffusion_models", unet_name), _DTYPES[weight_dtype])
+    memory.store().prepare(model.component)
+    return model
 
 
 @NODES.node("CLIPLoader", **_with_text(_text_of_files(), clip_name="text_encoders"))

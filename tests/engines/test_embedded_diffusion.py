@@ -5,6 +5,7 @@ That the numbers are ComfyUI's is shown by ``benchmarks/parity.py`` and by the t
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import lzma
@@ -252,6 +253,54 @@ def test_weights_are_not_copied_but_patched_ones(models: Path, own_store: memory
     assert torch.equal(module.down[0][0].weight, original.down[0][0].weight * 2)
     assert module.out.weight.data_ptr() == original.out.weight.data_ptr()
     assert own_store.used == module.down[0][0].weight.nbytes
+
+
+@pytest.fixture
+def halves(models: Path) -> Path:
+    """The small checkpoint in float16: its weights must be cast."""
+    tensors = {name: tensor.half() for name, tensor in small_checkpoint().items()}
+    path = models / "checkpoints" / "halves.safetensors"
+    safetensors_torch.save_file(tensors, path)
+    return path
+
+
+def test_weights_are_cast_ahead_and_used_then(halves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**12)
+    store = memory.Store(device="cpu", limit=10**12)
+    model = loading.checkpoint(halves).model
+    store.prepare(model.component)
+    ((_, ahead),) = store._ahead.values()
+    ahead._thread.join()
+    made = {holder.tensor.data_ptr() for holder in store.shared.values()}
+    patch = WeightPatch(name="input_blocks.0.0.weight", apply=lambda tensor: tensor * 2)
+    module = store.module(model.with_weight_patches([patch]).component)
+    assert not store._ahead
+    assert module.out.weight.data_ptr() in made
+    assert module.down[0][0].weight.data_ptr() not in made, "a changed tensor is made anew"
+    assert torch.equal(module.out.weight, store.module(model.component).out.weight)
+    store.prepare(model.component)
+    assert not store._ahead, "what is built is not cast again"
+
+
+def test_nothing_is_cast_ahead_where_it_might_not_fit(halves: Path, models: Path) -> None:
+    model = loading.checkpoint(halves).model
+    store = memory.Store(device="cpu", limit=10)
+    store.prepare(model.component)
+    assert not store._ahead, "beyond the budget"
+    store = memory.Store(device="cpu", limit=10**12)
+    store.prepare(loading.checkpoint(models / "checkpoints" / "small.safetensors").model.component)
+    assert not store._ahead, "float32 in the file: views of it"
+
+
+def test_what_was_cast_for_nothing_leaves_first(halves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**12)
+    store = memory.Store(device="cpu", limit=10**12)
+    store.prepare(loading.checkpoint(halves).model.component)
+    assert store._ahead
+    store.clear()
+    assert not store._ahead
+    gc.collect()
+    assert not store.shared
 
 
 def test_the_least_recently_used_leaves_first(models: Path) -> None:

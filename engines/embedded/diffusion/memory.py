@@ -25,9 +25,10 @@ import torch
 
 from ..memory import RESERVE, available
 from ..problems import NodeProblem, NotEnoughMemory
+from .ahead import Ahead
 from .safetensors_file import let_go
 from .streaming import stream
-from .weights import Component, Deferred, Loaded, State
+from .weights import Component, Deferred, Loaded, State, Weights
 
 # In float32; larger text encoders are cast as they are used, as ComfyUI does with all of them.
 STREAMED_TEXT_BYTES = 2 * 1024**3
@@ -162,6 +163,7 @@ class Store:
         self.shared: weakref.WeakValueDictionary[Any, _Holder] = weakref.WeakValueDictionary()
         self._entries: OrderedDict[int, tuple[weakref.ref[Component], _Entry]] = OrderedDict()
         self._busy: list[int] = []
+        self._ahead: dict[int, tuple[Weights, Ahead]] = {}  # by the identity of the weights
 
     def module(self, component: Component) -> Any:
         """The component's module; built, or as it was built before."""
@@ -202,7 +204,53 @@ class Store:
             wanted = able[0] if able else torch.float32
         return self.device, wanted
 
+    def prepare(self, component: Component) -> None:
+        """Begin to cast a component's weights in the background, where they must be cast and there is plenty of room.
+
+        A cold start imports libraries for seconds between the loader and the first step; that needs one core.
+        """
+        device, dtype = self.placement(component)
+        if device.type != "cpu" or component.dtype is not None or self._known(component):
+            return
+        if id(component.weights) in self._ahead:
+            return
+        self._drop_ahead()
+        needed = self._needed(component, device, dtype)
+        free = free_bytes(device)
+        if not needed or free is None or 2 * (needed + RESERVE) > free or self.used + needed > self.limit:
+            return
+        placed = _Placed(self, component, device, dtype)
+
+        def make(name: str) -> list[_Holder]:
+            placed[name]
+            return placed.held
+
+        self._ahead[id(component.weights)] = (component.weights, Ahead(placed, make))
+
+    def _drop_ahead(self) -> bool:
+        """Let go of what was cast for a model that nothing has asked for."""
+        if not self._ahead:
+            return False
+        while self._ahead:
+            self._ahead.popitem()[1][1].end()
+        return True
+
+    def _known(self, component: Component) -> bool:
+        return any(
+            made is not None and made.weights is component.weights
+            for reference, _ in self._entries.values()
+            for made in (reference(),)
+        )
+
     def _build(self, component: Component) -> _Entry:
+        _, ahead = self._ahead.pop(id(component.weights), (None, None))
+        kept = ahead.end() if ahead is not None else []
+        try:
+            return self._built(component)
+        finally:
+            del kept  # what the module uses, it holds itself
+
+    def _built(self, component: Component) -> _Entry:
         device, dtype = self.placement(component)
         needed = self._needed(component, device, dtype)
         streamed = component.role == "text" and component.weights.bytes > STREAMED_TEXT_BYTES
@@ -249,7 +297,8 @@ class Store:
         total = 0
         for name in component.weights:
             same = component.weights.dtype(name) == dtype and device.type == "cpu"
-            total += 0 if same else component.weights.shape(name).numel() * dtype.itemsize
+            there = (id(component.weights.entry(name)), device, dtype, False) in self.shared
+            total += 0 if same or there else component.weights.shape(name).numel() * dtype.itemsize
         return total
 
     def _make_room(self, needed: int, device: torch.device) -> bool:
@@ -263,6 +312,8 @@ class Store:
             _collect(self.device)
 
     def _drop_oldest(self, keep: int | None = None) -> bool:
+        if self._drop_ahead():
+            return True
         for key in self._entries:
             if key not in self._busy and key != keep:
                 del self._entries[key]
