@@ -1,8 +1,9 @@
 """The embedded engine beside a real ComfyUI on one full-sized SD 1.5 (random weights), on the CPU, in the same run.
 
-Measured: time from the start of the process to the first picture, seconds for a step, the largest memory, and how long
-an identical second job takes. Cold starts alternate and their median is told. Both sides run with as many threads as OMP_NUM_THREADS says; processor time is taken
-beside the clock's, because a machine that does other things too tells little by the clock.
+Measured: time from the start of the process to the first picture (cold starts alternate, their median is told), seconds
+for a step, the largest memory, and how long an identical second job takes. Both sides run with as many threads as
+OMP_NUM_THREADS says; processor time is taken beside the clock's, because a machine that does other things too tells
+little by the clock.
 
     ATELIER_TEST_COMFYUI=FOLDER=PYTHON python benchmarks/embedded_speed.py [--starts 3] [--rounds 3] [--checkpoint FILE]
 
