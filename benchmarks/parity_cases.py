@@ -426,7 +426,7 @@ def latent_edits(checkpoint: str) -> Iterator[Case]:
     for name, inputs in pairs.items():
         prompt = text_to_image(checkpoint, steps=2)
         other = dict(prompt["5"]["inputs"])
-        other["seed"] = 9
+        other.update(latent_image=["5", 0], denoise=0.6, seed=9)  # one after the other: either may run first otherwise
         prompt["9"] = node("KSampler", **other)
         first, second = ("samples_to", "samples_from") if name == "LatentComposite" else ("samples1", "samples2")
         prompt["8"] = node(name, **{first: ["5", 0], second: ["9", 0]}, **inputs)
