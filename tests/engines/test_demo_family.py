@@ -9,7 +9,18 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the embedded engine is not installed")
 
-from comfy_atelier.engines.embedded.demo import evaluate, networks, reading, style, train, weights, words  # noqa: E402 - needs torch
+from comfy_atelier.engines.embedded.demo import (  # noqa: E402 - needs torch
+    drawing,
+    edges,
+    evaluate,
+    networks,
+    reading,
+    scenes,
+    style,
+    train,
+    weights,
+    words,
+)
 from comfy_atelier.engines.embedded.demo.training import Course, Place  # noqa: E402 - needs torch
 from comfy_atelier.engines.embedded.diffusion import loading, lora, lora_places  # noqa: E402 - needs torch
 from comfy_atelier.engines.embedded.diffusion.control import controlnet_of  # noqa: E402 - needs torch
@@ -146,7 +157,7 @@ def test_a_trial_of_the_whole_training_goes_through(tmp_path: Path, monkeypatch:
     """Two steps of every part: what comes out is worth nothing, but the files are whole and a second run takes them."""
     said: list[str] = []
     nothing = evaluate.Score(count=1, right=0.0, exact=0.0, background=0.0, placed=0.0)
-    monkeypatch.setattr(train, "evaluate", lambda parts, reader, say: nothing)
+    monkeypatch.setattr(train, "scores", lambda parts, reader, say: {"held out": nothing})
     monkeypatch.setattr(reading, "score", lambda reader, count, seed: 0.0)
     training = train.Training(tmp_path, Place(half=False), said.append, part=0.0001)
     training.run()
@@ -158,3 +169,12 @@ def test_a_trial_of_the_whole_training_goes_through(tmp_path: Path, monkeypatch:
     training.run()
     assert any("taken from" in words_ for words_ in said)
     assert (tmp_path / weights.CHECKPOINT).read_bytes() == before
+
+
+def test_edge_maps_for_training_are_the_canny_nodes() -> None:
+    told = [one.scene for one in scenes.training_scenes(3, 11)]
+    one_by_one = torch.cat([edges.edge_maps(drawing.draw([scene], networks.SIDE)) for scene in told])
+    maps = edges.maps_of(told, "cpu", chunk=2)
+    assert maps.dtype is torch.bool
+    assert torch.equal(maps, one_by_one.bool())
+    assert 0.005 < float(maps.float().mean()) < 0.2

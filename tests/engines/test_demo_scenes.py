@@ -119,3 +119,13 @@ def test_a_picture_of_half_the_size_is_the_same_picture() -> None:
     large, small = drawing.draw(told, 256), drawing.draw(told, 128)
     halved = torch.nn.functional.avg_pool2d(large, 2)
     assert (halved - small).abs().mean() < 0.004
+
+
+def test_new_scenes_are_told_by_captions_that_were_not_seen() -> None:
+    first = scenes.new_scenes(30, 5, ())
+    seen = {one.caption for one in first[:15]}
+    again = scenes.new_scenes(30, 5, seen)
+    assert not {one.caption for one in again} & seen
+    assert [one.caption for one in again[:15]] == [one.caption for one in first[15:]]
+    pairs = {(thing.colour, thing.shape) for one in first for thing in one.scene.things}
+    assert not pairs & set(scenes.HELD_OUT)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import words
 from .networks import CHANNELS, SHIFT
 from .networks import heard as hear
-from .scenes import COLOURS, SHAPES, Scene, Told
+from .scenes import COLOURS, SHAPES, Scene, Told, training_scenes
 from .training import Course, Place, learn
 
 if TYPE_CHECKING:
@@ -23,13 +23,21 @@ if TYPE_CHECKING:
 
 COURSE = Course(steps=3200, batch=32, rate=1.2e-3, warm=100, fall=0.28125, decay=0.01, average=0.997, seed=102)
 SCENES = 5000
-# The second course goes on from the first one's averaged weights, on scenes that the first never saw.
-SECOND = Course(steps=8000, batch=32, rate=1e-3, warm=200, fall=0.5, decay=0.01, average=0.998, seed=108)
-SECOND_SCENES = 10000
+# Further courses go on from the averaged weights of the one before, on scenes that it never saw.
+FURTHER = (
+    (Course(steps=8000, batch=32, rate=1e-3, warm=200, fall=0.5, decay=0.01, average=0.998, seed=108), 10000),
+    (Course(steps=2000, batch=32, rate=8e-4, warm=50, fall=0.85, decay=0.01, average=0.998, seed=109), 4000),
+)
 BESIDES = 0.1  # the weight of what `Insight` asks
 UNTOLD = 0.1  # the part of examples whose caption is empty, for classifier-free guidance
 
 Denoise = Callable[..., Any]
+
+
+def training_captions() -> set[str]:
+    """Every caption that the denoiser learns from."""
+    courses = ((COURSE, SCENES), *FURTHER)
+    return {one.caption for course, count in courses for one in training_scenes(count, course.seed)}
 
 
 def on_the_way(count: int, draw: torch.Generator) -> torch.Tensor:
@@ -207,7 +215,7 @@ def sample(
     *,
     side: int = 32,
     steps: int = 20,
-    cfg: float = 3.0,
+    cfg: float = 2.5,
     seed: int = 0,
     negative: str = "",
     extra: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], dict[str, Any]] | None = None,

@@ -32,13 +32,27 @@ def edge_maps(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def maps_of(scenes: Sequence[Scene], device: str, chunk: int = 16) -> torch.Tensor:
-    """The edge maps of scenes, bool [count, 1, SIDE, SIDE]."""
-    import torch
+    """The edge maps of scenes, bool [count, 1, SIDE, SIDE]: `edge_maps`, a hundred times as fast for thousands.
 
+    Its last stage (a faint edge stays where it touches a clear one) is connected components here, not a loop over the
+    whole batch.
+    """
+    import numpy as np
+    import torch
+    from kornia.filters import canny
+    from scipy.ndimage import label
+
+    touching = np.ones((3, 3), bool)
     found = []
     for start in range(0, len(scenes), chunk):
-        found.append(edge_maps(draw(scenes[start : start + chunk], SIDE, device=device)).bool().cpu())
-    return torch.cat(found)
+        pictures = draw(scenes[start : start + chunk], SIDE, device=device)
+        for edges in canny(pictures, LOW, HIGH, hysteresis=False)[1][:, 0].cpu().numpy():
+            pieces, count = label(edges > 0, touching)
+            clear = np.zeros(count + 1, bool)
+            clear[pieces[edges == 1]] = True
+            clear[0] = False
+            found.append(torch.from_numpy(clear[pieces]))
+    return torch.stack(found)[:, None]
 
 
 def residuals(control: ControlNetModel, latents: Any, timesteps: Any, heard: Any, maps: Any) -> dict[str, Any]:

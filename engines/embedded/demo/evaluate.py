@@ -1,5 +1,8 @@
 """Scores the demonstration model: pictures of captions that training never saw, read by the classifier.
 
+Twice: on captions held out of the scenes that training draws, and on captions with a pair of colour and shape that no
+training scene holds, which ask it to put together what it never saw together.
+
 python -m comfy_atelier.engines.embedded.demo.evaluate --reader tests/data/demo/atelier-demo-reader.safetensors
 """
 
@@ -13,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from . import denoising, networks, pictures, reading, weights
-from .scenes import Told, held_out_scenes
+from .scenes import Told, held_out_scenes, new_scenes
 
 CAPTIONS = 200
 SEED = 2024
-STEPS, CFG = 20, 3.0
+STEPS, CFG = 20, 2.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,19 +86,33 @@ def judge(told: Sequence[Told], readings: Sequence[reading.Reading]) -> Score:
 
 
 def evaluate(
-    parts: networks.Parts, reader: Any, say: Callable[[str], None], *, count: int = CAPTIONS, seed: int = SEED
+    parts: networks.Parts, reader: Any, told: Sequence[Told], say: Callable[[str], None], *, seed: int = SEED
 ) -> Score:
-    """Make a picture of each of ``count`` held-out captions (`STEPS` Euler steps at cfg `CFG`) and read them."""
-    told = held_out_scenes(count, seed)
+    """Make a picture of each caption (`STEPS` Euler steps at cfg `CFG`) and read them."""
     readings: list[reading.Reading] = []
-    for start in range(0, count, 20):
+    for start in range(0, len(told), 20):
         chunk = told[start : start + 20]
         made = denoising.sample(
             parts.unet, parts.text, [one.caption for one in chunk], steps=STEPS, cfg=CFG, seed=seed + start
         )
         readings += reading.read(reader, pictures.decode(parts.autoencoder, parts.leave(made)))
-        say(f"scored {len(readings)} of {count}: {judge(told[: len(readings)], readings).right:.1%} right")
+        say(f"scored {len(readings)} of {len(told)}: {judge(told[: len(readings)], readings).right:.1%} right")
     return judge(told, readings)
+
+
+def scores(
+    parts: networks.Parts, reader: Any, say: Callable[[str], None], *, count: int = CAPTIONS, seed: int = SEED
+) -> dict[str, Score]:
+    """The score on ``count`` captions of each kind: "held out", and "unseen pairs"."""
+    kinds = {
+        "held out": new_scenes(count, seed, denoising.training_captions()),
+        "unseen pairs": held_out_scenes(count, seed),
+    }
+    found = {}
+    for name, told in kinds.items():
+        found[name] = evaluate(parts, reader, told, say, seed=seed)
+        say(f"{name}: {found[name]}")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,9 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = networks.load_parts(chosen.checkpoint)
     reader = reading.load_reader(chosen.reader)
     print(f"the reader on 500 new drawn scenes: {reading.score(reader, 500, random.Random(SEED).randrange(2**31)):.1%}")  # noqa: S311, T201 - a script
-    score = evaluate(parts, reader, print, count=chosen.captions)
-    print(score)  # noqa: T201 - a script
-    return 0 if score.right >= 0.9 else 1
+    found = scores(parts, reader, print, count=chosen.captions)
+    return 0 if found["held out"].right >= 0.9 else 1
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 
 def text_to_image(
-    prompt: str, *, negative: str = "", seed: int = 1, steps: int = 20, cfg: float = 3.0, count: int = 1
+    prompt: str, *, negative: str = "", seed: int = 1, steps: int = 20, cfg: float = 2.5, count: int = 1
 ) -> Nodes:
     """``count`` pictures of a prompt, saved."""
     return {

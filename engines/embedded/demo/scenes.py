@@ -7,7 +7,7 @@ is plain Python and decided by the ``random.Random`` that comes in, so a seed gi
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")
@@ -214,6 +214,18 @@ def training_scenes(count: int, seed: int) -> list[Told]:
     draw = random.Random(seed)  # noqa: S311 - scenes, not secrets
     pairs = allowed_pairs(held_out=False)
     return [told(draw, pairs) for _ in range(count)]
+
+
+def new_scenes(count: int, seed: int, seen: Collection[str]) -> list[Told]:
+    """``count`` scenes of the pairs that training shows, fully told, by captions that are not among ``seen``."""
+    draw = random.Random(seed)  # noqa: S311 - scenes, not secrets
+    pairs = allowed_pairs(held_out=False)
+    found: list[Told] = []
+    while len(found) < count:
+        one = told(draw, pairs, full=True)
+        if one.caption not in seen:
+            found.append(one)
+    return found
 
 
 def held_out_scenes(count: int, seed: int) -> list[Told]:

@@ -14,11 +14,12 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import denoising, edges, listening, networks, pictures, reading, style, weights
-from .evaluate import evaluate
+from .evaluate import scores
 from .scenes import training_scenes
 from .training import Course, Place
 
@@ -95,7 +96,7 @@ class Training:
         return told, pictures.latents_of(coder, [one.scene for one in told], self.place, striped=striped)
 
     def model(self, coder: Any) -> networks.Parts:
-        """The denoiser with its text encoder, taught in two courses."""
+        """The denoiser with its text encoder, taught in several courses."""
         import torch
 
         torch.manual_seed(denoising.COURSE.seed)
@@ -115,11 +116,9 @@ class Training:
             examples = denoising.Examples(scaled.half(), [one.caption for one in told], course.seed)
             return denoising.train_model(both["unet"], text, examples, told, course, self.place, self.say)
 
-        def both_courses() -> float:
-            self.once("first", both, lambda: teach(denoising.COURSE, denoising.SCENES, first=True))
-            return teach(denoising.SECOND, denoising.SECOND_SCENES, first=False)
-
-        self.once("model", both, both_courses)
+        self.once("model-1", both, lambda: teach(denoising.COURSE, denoising.SCENES, first=True))
+        for number, (course, scenes) in enumerate(denoising.FURTHER, start=2):
+            self.once(f"model-{number}", both, partial(teach, course, scenes, first=False))
         both.to(self.place.device)
         return networks.Parts(
             unet=both["unet"],
@@ -184,12 +183,13 @@ class Training:
             "machine": platform.machine(),
         }
 
-    def run(self) -> Mapping[str, Any]:
-        """Everything; returns the score."""
+    def run(self) -> Mapping[str, float]:
+        """Everything; returns the classifier's score and the model's on held-out captions."""
         coder = self.autoencoder()
         parts = self.model(coder)
         rough = pictures.preview(parts, pictures.COURSE.seed)
-        made = {**self.made(denoising.COURSE), "second": asdict(self.course(denoising.SECOND))}
+        further = [asdict(self.course(course)) for course, _ in denoising.FURTHER]
+        made = {**self.made(denoising.COURSE), "further": further}
         networks.save_parts(parts, self.folder / weights.CHECKPOINT, made, rough)
         lora = self.style(parts)
         weights.save(self.folder / weights.LORA, lora, weights.header("lora", self.made(style.COURSE)))
@@ -203,9 +203,8 @@ class Training:
         reading.save_reader(reader, self.folder / weights.READER, self.made(reading.COURSE))
         seen = reading.score(reader, 500, 777)
         self.say(f"the reader reads {seen:.1%} of 500 new drawn scenes without a mistake")
-        score = evaluate(networks.load_parts(self.folder / weights.CHECKPOINT), reader, self.say)
-        self.say(f"the model: {score}")
-        return {"reader": seen, **asdict(score)}
+        found = scores(networks.load_parts(self.folder / weights.CHECKPOINT), reader, self.say)
+        return {"reader": seen, "right": found["held out"].right}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
