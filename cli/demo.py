@@ -9,7 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,19 +18,49 @@ import typer
 
 from .console import CommandError, UsageError, command, console, emit, say
 
-WORKFLOW = "contact-sheet.json"
-PHOTO = "example.png"  # the name that the workflow reads; a fresh ComfyUI has a picture of its own under it
+PHOTO = "example.png"  # the name that the contact sheet reads; a fresh ComfyUI has a picture of its own under it
 READY_SECONDS = 180  # a managed ComfyUI imports torch and its nodes first
 # What the demo asks for: not the saved values, so that the picture shows that the call was heard.
-VALUES = {"title": "Harbour at dusk, from the demo", "blur_radius": 8, "blend_factor": 0.9}
+PROMPT = "a large red heart to the left of a small blue star on a yellow background"
+SHEET_VALUES = {"title": "Harbour at dusk, from the demo", "blur_radius": 8, "blend_factor": 0.9}
 
 
-def demo_workflow() -> Path:
-    """The demo's workflow file, in the checkout or in site-packages."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Show:
+    """One workflow that the demo can show.
+
+    Attributes:
+        workflow: its file, in the checkout or in site-packages.
+        bundle: the name of the bundle that is made of it.
+        values: what the service is asked for.
+        models: folders of its models.
+    """
+
+    workflow: Path
+    bundle: str
+    values: Mapping[str, Any]
+    models: tuple[Path, ...] = ()
+
+
+def picture_show(prompt: str, seed: int) -> Show:
+    """The demonstration model draws a prompt: the embedded engine's alone, for the model is this package's own kind."""
+    from ..engines.embedded.demo import weights
+
+    return Show(
+        workflow=weights.WORKFLOW,
+        bundle="demo.cpack.zip",
+        values={"prompt": prompt, "seed": seed},
+        models=(weights.MODELS,),
+    )
+
+
+def sheet_show() -> Show:
+    """A contact sheet of one photograph: no model at all, so that a ComfyUI runs it too."""
     import comfy_atelier
 
     assert comfy_atelier.__file__ is not None
-    return Path(comfy_atelier.__file__).parent / "workflows" / WORKFLOW
+    workflow = Path(comfy_atelier.__file__).parent / "workflows" / "contact-sheet.json"
+    return Show(workflow=workflow, bundle="contact-sheet.cpack.zip", values=SHEET_VALUES)
 
 
 class DemoError(CommandError):
@@ -78,11 +109,11 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise DemoError(f"the service was not ready after {READY_SECONDS} s; see {log}")
 
 
-def _call(url: str, values: dict[str, Any]) -> tuple[bytes, str]:
+def _call(url: str, values: Mapping[str, Any]) -> tuple[bytes, str]:
     """POST /generate; the picture's bytes and the name that the service gave it."""
     request = urllib.request.Request(  # noqa: S310 - our own loopback address
         f"{url}/generate",
-        data=json.dumps(values).encode(),
+        data=json.dumps(dict(values)).encode(),
         headers={"Content-Type": "application/json", "Accept": "image/png"},
     )
     try:
@@ -109,10 +140,13 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(help="The Python that runs that checkout."),
         ] = None,
+        prompt: Annotated[str, typer.Option(help="What to draw: coloured shapes, where they are, on what.")] = PROMPT,
+        seed: Annotated[int, typer.Option(help="Another number, another picture.", min=0)] = 1,
     ) -> None:
-        """Pack, serve and call a workflow.
+        """Pack, serve and call a workflow: a small diffusion model draws a prompt.
 
-        Ends with the path of the picture that came back over HTTP.
+        Ends with the path of the picture that came back over HTTP. On a ComfyUI (``--comfyui``) it is a contact sheet,
+        which needs no model: the demonstration model is a file of this package's own kind.
         """
         from ..packer import pack
         from .sample import save_sample
@@ -122,23 +156,35 @@ def register(app: typer.Typer) -> None:
         started = time.monotonic()
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        photo, bundle = folder / PHOTO, folder / "contact-sheet.cpack.zip"
+        photo = folder / PHOTO
         save_sample(photo)
-        say(f"1. drew the sample picture       {photo}")
+        say(f"1. drew a sample picture         {photo}")
+        sheet = sheet_show()
+        show = sheet if comfyui else picture_show(prompt, seed)
+        bundle = folder / show.bundle
+        if show is not sheet:
+            # The README's commands use it.
+            (folder / sheet.bundle).unlink(missing_ok=True)
+            pack(sheet.workflow, folder / sheet.bundle, input_dirs=[folder])
         bundle.unlink(missing_ok=True)
-        report = pack(demo_workflow(), bundle, input_dirs=[folder])
+        report = pack(show.workflow, bundle, input_dirs=[folder], models_dirs=show.models)
         say(f"2. packed the workflow           {bundle} ({report.size / 1e6:.1f} MB)")
         options = [word for flag, value in (("--comfyui", comfyui), ("--comfyui-python", comfyui_python)) if value
                    for word in (flag, value)]  # fmt: skip
         with _service(bundle, folder, options) as url:
-            say(f"3. serves it                     {url} ({'ComfyUI' if comfyui else 'embedded engine'})")
+            on = (
+                "ComfyUI; the demonstration model cannot run there, so a contact sheet"
+                if comfyui
+                else "embedded engine"
+            )
+            say(f"3. serves it                     {url} ({on})")
             asked = time.monotonic()
-            data, name = _call(url, VALUES)
+            data, name = _call(url, show.values)
             seconds = time.monotonic() - asked
         picture = folder / Path(name).name
         picture.write_bytes(data)
         size = _picture_size(data)
-        say(f"4. called POST /generate         {json.dumps(VALUES)}")
+        say(f"4. called POST /generate         {json.dumps(dict(show.values))}")
         say(f"5. got the picture               {size[0]}x{size[1]}, {len(data) / 1e6:.1f} MB in {seconds:.2f} s")
         say(f"\nServe it yourself: {_own_command()} serve {bundle} --port 8000\nThe picture:")
         emit(

@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 COURSE = Course(steps=3200, batch=32, rate=1.2e-3, warm=100, fall=0.28125, decay=0.01, average=0.997, seed=102)
 SCENES = 5000
 # Further courses go on from the averaged weights of the one before, on scenes that it never saw.
-FURTHER = (
-    (Course(steps=8000, batch=32, rate=1e-3, warm=200, fall=0.5, decay=0.01, average=0.998, seed=108), 10000),
-    (Course(steps=2000, batch=32, rate=8e-4, warm=50, fall=0.85, decay=0.01, average=0.998, seed=109), 4000),
-)
+FURTHER = ((Course(steps=8000, batch=32, rate=1e-3, warm=200, fall=0.5, decay=0.01, average=0.998, seed=108), 10000),)
 BESIDES = 0.1  # the weight of what `Insight` asks
 UNTOLD = 0.1  # the part of examples whose caption is empty, for classifier-free guidance
 
