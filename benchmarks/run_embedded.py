@@ -26,7 +26,7 @@ import httpx
 import tiny_models
 from parity import write_byte_vocabulary
 from real_comfyui import RunError, write_pictures
-from run_workflows import OTHER_TEXT, WORKFLOWS, Result, ordered, pixels, small, table
+from run_workflows import OTHER_TEXT, STEPS, WORKFLOWS, Result, ordered, pixels, small, table
 
 from comfy_atelier.api import Service, Settings
 from comfy_atelier.engines import InvalidPrompt
@@ -87,17 +87,19 @@ def peak(pid: int) -> float:
     return next((int(line[1]) / 1e6 for line in lines), 0.0)
 
 
-async def try_workflow(path: Path, engine: EmbeddedEngine, inputs: Path, data: Path, saved: Path | None) -> Result:
-    """Serve one workflow and call it: as it is, with another prompt, with another picture."""
+async def try_workflow(
+    path: Path, engine: EmbeddedEngine, inputs: Path, data: Path, saved: Path | None, *, quick: bool = False
+) -> Result:
+    """Serve one workflow and call it: as it is, with another prompt, with another picture; ``quick`` calls once."""
     began, problem = time.monotonic(), ""
     whole = Bundle.open(path, input_dirs=[inputs])
-    bundle = replace(whole, prompt=Prompt.from_json(small(whole.prompt.to_json(), path.stem)))
+    bundle = replace(whole, prompt=Prompt.from_json(small(whole.prompt.to_json(), path.stem, 1 if quick else STEPS)))
     service = Service(bundle, settings=Settings(data_dir=data), engine=engine)
     try:
         async with service.app.router.lifespan_context(service.app):
             transport = httpx.ASGITransport(app=service.app)
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=SECONDS) as client:
-                problem = await called(Caller(client, bundle.interface, inputs), path.stem, saved)
+                problem = await called(Caller(client, bundle.interface, inputs), path.stem, saved, quick=quick)
     except InvalidPrompt as error:
         problem = f"lacking: {error}"
     except RunError as error:
@@ -105,7 +107,7 @@ async def try_workflow(path: Path, engine: EmbeddedEngine, inputs: Path, data: P
     return Result(name=path.stem, version=VERSION, seconds=time.monotonic() - began, problem=problem)
 
 
-async def called(caller: Caller, name: str, saved: Path | None) -> str:
+async def called(caller: Caller, name: str, saved: Path | None, *, quick: bool = False) -> str:
     """What is wrong with a service's answers, or "". Raises `RunError`."""
     files = await caller.files()
     if saved is not None:
@@ -113,7 +115,7 @@ async def called(caller: Caller, name: str, saved: Path | None) -> str:
         for number, data in enumerate(files):
             (saved / f"{name}-{number}").write_bytes(data)
     first = pixels(files)
-    for changed in ({"text": OTHER_TEXT}, {"image": OTHER_PICTURE}):
+    for changed in () if quick else ({"text": OTHER_TEXT}, {"image": OTHER_PICTURE}):
         try:
             other = pixels(await caller.files(**changed))
         except KeyError:
@@ -123,7 +125,9 @@ async def called(caller: Caller, name: str, saved: Path | None) -> str:
     return ""
 
 
-async def run_all(models: Path, paths: Iterable[Path], saved: Path | None, comfyui: Path | None = None) -> list[Result]:
+async def run_all(
+    models: Path, paths: Iterable[Path], saved: Path | None, comfyui: Path | None = None, *, quick: bool = False
+) -> list[Result]:
     """Each workflow's result; `comfyui` is a checkout that lends its tokenizers."""
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -132,7 +136,7 @@ async def run_all(models: Path, paths: Iterable[Path], saved: Path | None, comfy
         write_pictures(inputs)
         for path in ordered(paths):
             engine = Watched(input_dir=inputs, models_dirs=[models], comfyui_dir=comfyui)
-            result = await try_workflow(path, engine, inputs, Path(scratch) / path.stem, saved)
+            result = await try_workflow(path, engine, inputs, Path(scratch) / path.stem, saved, quick=quick)
             told = f"FAIL: {result.problem}" if result.problem else "ok"
             print(f"{result.name}: {told} ({result.seconds:.1f} s, {engine.peak:.1f} GB)", file=sys.stderr, flush=True)
             results.append(result)
@@ -164,6 +168,7 @@ def main() -> int:
     arguments.add_argument("names", nargs="*", help="workflows, all where none is named")
     arguments.add_argument("--models", type=Path, required=True, help="a folder for the tiny models")
     arguments.add_argument("--comfyui", type=Path, help="a checkout that lends its tokenizers (T5's, Qwen's)")
+    arguments.add_argument("--quick", action="store_true", help="one step, one call")
     arguments.add_argument("--save", type=Path, help="a folder for the first picture of each")
     chosen = arguments.parse_args()
     tiny_models.write_all(chosen.models)
@@ -171,7 +176,7 @@ def main() -> int:
     llama = chosen.models / "tokenizers" / "llama3" / "tokenizer.json"
     if not llama.is_file():
         write_byte_vocabulary(llama)  # its own is gated
-    results = asyncio.run(run_all(chosen.models, paths, chosen.save, chosen.comfyui))
+    results = asyncio.run(run_all(chosen.models, paths, chosen.save, chosen.comfyui, quick=chosen.quick))
     print(table(results_by_name(results), [VERSION]))
     return int(any(result.problem for result in results))
 
