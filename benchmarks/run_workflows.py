@@ -143,14 +143,21 @@ def pixels(files: list[bytes]) -> list[bytes]:
 
 
 def try_workflow(server: Server, path: Path, schemas: NodeSchemas, *, quick: bool = False) -> Result:
-    """Convert, shrink, run, and run again with another prompt and another picture; ``quick`` takes one step and changes
-    the prompt only (the picture where there is no prompt).
+    """Convert, shrink, run, and run again with another prompt and another picture; ``quick`` takes one step (UniPC does
+    nothing in one: more where the picture stays the same) and changes the prompt only (the picture where there is no
+    prompt).
     """
+    if quick and not (result := _try(server, path, schemas, 1, one_change=True)).problem:
+        return result
+    return _try(server, path, schemas, STEPS, one_change=quick)
+
+
+def _try(server: Server, path: Path, schemas: NodeSchemas, steps: int, *, one_change: bool) -> Result:
     began, read = time.monotonic(), server.log.stat().st_size
     document = read_document(path)
     converted = document.to_prompt(schemas)
     interface = find_interface(converted, schemas, document.workflow)
-    prompt = small(converted.to_json(), path.stem, 1 if quick else STEPS)
+    prompt = small(converted.to_json(), path.stem, steps)
     problem = "" if interface.source is Source.APP_MODE else "no App Mode interface"
     try:
         first = pixels(server.files(server.run(prompt, SECONDS)))
@@ -158,7 +165,7 @@ def try_workflow(server: Server, path: Path, schemas: NodeSchemas, *, quick: boo
             other = with_value(prompt, interface, wanted, value)
             if other and pixels(server.files(server.run(other, SECONDS))) == first:
                 problem = f"another {wanted} gives the same picture"
-            if other and quick:
+            if other and one_change:
                 break
     except (RunError, OSError) as error:
         problem = str(error) or type(error).__name__

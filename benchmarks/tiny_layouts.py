@@ -1,7 +1,7 @@
 """Tiny models by their tensors' names and shapes: how real files are thinned, VAEs and text encoders.
 
-Names come from the headers of real files (``tests/data/headers``, see the script beside them), so that every tensor is
-called and laid out as in the world. What is thinned: blocks (one or two of each kind are kept), and widths where
+Names come from ``tests/data/headers``, the headers of files as ComfyUI 0.3.64 and 0.33.0 both load them, so that every
+tensor is laid out as in the world. What is thinned: blocks (one or two of each kind are kept), and widths where
 ComfyUI reads them from the file (UNets keep their full structure at the first level's width everywhere). What ComfyUI
 does not read from a file keeps its real size, or has the marker tensor ``MARK`` by which the custom node
 ``tiny_shim`` (next to this file) makes ComfyUI count it.

@@ -55,13 +55,12 @@ def test_ids_are_pinned(infos: dict[str, Any]) -> None:
     assert set(infos) == IDS
 
 
-def test_it_starts_quietly_and_quickly(comfyui: Any) -> None:
-    """No line of the server's log before it listens complains of us, and ComfyUI measured a short import."""
+def test_it_starts_quietly(comfyui: Any) -> None:
+    """No line of the server's log before it listens complains of us."""
     started = comfyui.log.read_text(encoding="utf-8", errors="replace").split("To see the GUI go to")[0]
     lines = [line for line in started.splitlines() if "atelier" in line.lower()]
     (measured,) = [line for line in lines if "seconds" in line]
     assert "FAILED" not in measured
-    assert float(re.search(r"([\d.]+) seconds", measured)[1]) < 0.3  # type: ignore[index]
     assert not [line for line in lines if re.search(r"warn|error|deprecat|traceback|fail", line, re.IGNORECASE)]
 
 
