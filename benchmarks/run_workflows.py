@@ -95,6 +95,8 @@ def small(prompt: Prompt, name: str, steps: int = STEPS) -> Prompt:
             inputs |= {"width": 128, "height": 128, "video_frames": 3}
         elif kind in ("AtelierOutpaint", "ImagePadForOutpaint"):
             inputs |= {side: min(64, inputs[side]) for side in ("left", "top", "right", "bottom")}
+        elif kind == "AtelierPoseMap":
+            inputs |= {"person_threshold": 0.0, "joint_threshold": 0.0}  # random models are sure of nothing
         elif kind == "AtelierLoraStack" and lora:
             inputs["lora_1"] = f"{lora}.safetensors"
         elif kind == "AtelierChangeSettings":

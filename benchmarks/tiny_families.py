@@ -292,3 +292,22 @@ def esrgan(channels: int = 16, growth: int = 32) -> Layout:
         conv(name, channels, channels)
     conv("conv_last", 3, channels)
     return layout
+
+
+# What reads maps from pictures: transformers takes the numbers of blocks from the file.
+
+
+def depth_estimator() -> Layout:
+    """Depth Anything V2 small, four of its twelve blocks: one for each that is read."""
+    return thin(header("depth_anything_v2_small"), layer=range(4))
+
+
+def pose_estimator() -> Layout:
+    """ViTPose base with the simple decoder, one block."""
+    return thin(header("vitpose_base_simple"), layer=[0])
+
+
+def person_detector() -> Layout:
+    """RT-DETR with one layer in each stage of its backbone."""
+    deeper = re.compile(r"stages\.\d\.layers\.[1-9]")
+    return {name: shape for name, shape in header("rtdetr_r50vd").items() if not deeper.search(name)}

@@ -163,6 +163,9 @@ MODELS: tuple[TinyModel, ...] = (
     _model("flux1 hidream", lambda: layouts.tiny_vae(16), "vae", "ae"),
     _model("qwen-image", layouts.qwen_vae, "vae", "qwen_image_vae"),
     _model("hunyuan-image", lambda: layouts.tiny_vae(64), "vae", "hunyuan_image_2.1_vae_fp16"),
+    _model("maps", families.depth_estimator, "depth_anything", "depth_anything_v2_small_fp32"),
+    _model("maps", families.pose_estimator, "pose", "vitpose_base_simple_fp32"),
+    _model("maps", families.person_detector, "pose", "rtdetr_r50vd_coco_o365_fp32"),
     _model("upscale", families.esrgan, "upscale_models", "RealESRGAN_x4plus"),
 )
 """Every tiny model. Files named ``tiny_…`` stand for nothing in the catalogue: any LoRA of the family will do."""

@@ -53,7 +53,8 @@ code is 1 where one is wrong.
 
 def overview(catalogue: Catalogue) -> str:
     """The whole page in Markdown, families and variants in the catalogue's order."""
-    parts = [HEAD, *(_family(family) for family in catalogue.families), _licences(catalogue), COMMANDS]
+    families = (_family(family) for family in catalogue.families)
+    parts = [HEAD, *families, _shared(catalogue.shared_files.values()), _licences(catalogue), COMMANDS]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
@@ -71,7 +72,7 @@ def _family(family: Family) -> str:
         rows += ["", "LoRAs: " + "; ".join(_lora(lora) for lora in family.loras) + "."]
     if family.controls:
         rows += ["", "Control: " + "; ".join(_control(control) for control in family.controls) + "."]
-    doubts = list(_doubts(family))
+    doubts = list(_doubts([*family.variants, *family.files, *family.loras, *family.controls]))
     if doubts:
         rows += ["", "Not verified:", "", *doubts]
     return "\n".join(rows) + "\n"
@@ -120,10 +121,30 @@ def _control(control: Control) -> str:
     return f"`{control.id}` ({', '.join(control.kinds)}) for {', '.join(control.variants)}"
 
 
-def _doubts(family: Family) -> Iterable[str]:
+def _shared(files: Iterable[ModelFile]) -> str:
+    files = list(files)
+    rows = [
+        "## Files of no single family",
+        "",
+        "Encoders and VAEs that several families load, what reads maps from pictures, upscalers and tokenizers.",
+        "",
+        "| file | what it is | folder | size | licence | commercial use |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for file in files:
+        about = "" if file.size_is_exact else "about "
+        size = f"{about}{file.size / 1e6:,.{1 if file.size > 1e6 else 3}f} MB" if file.size else "-"
+        licence = f"[{file.licence.name}]({file.licence.url})"
+        cells = (f"`{file.id}`", file.role.replace("_", " "), file.folder, size, licence, file.licence.commercial)
+        rows.append(f"| {' | '.join(cells)} |")
+    doubts = list(_doubts(files))
+    if doubts:
+        rows += ["", "Not verified:", "", *doubts]
+    return "\n".join(rows) + "\n"
+
+
+def _doubts(entries: Iterable[Variant | ModelFile | Lora | Control]) -> Iterable[str]:
     said: dict[str, list[str]] = {}
-    entries: list[Variant | ModelFile | Lora | Control]
-    entries = [*family.variants, *family.files, *family.loras, *family.controls]
     for entry in entries:
         for place, why in entry.unverified.items():
             said.setdefault(f"{place}: {why}", []).append(f"`{entry.id}`")

@@ -257,6 +257,9 @@ FIXTURES = (
     ("t5xxl_fp16", "t5xxl"),
     ("t5xxl_fp8", "t5xxl_fp8_scaled"),
     ("ae.", "vae_16"),
+    ("depth_anything", "depth_anything_v2_small"),
+    ("vitpose", "vitpose_base_simple"),
+    ("rtdetr", "rtdetr_r50vd"),
 )
 """What a model's file name begins with -> the header fixture that its file has."""
 
