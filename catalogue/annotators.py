@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,10 @@ def load(path: Path, kind: str, device: Any) -> Any:
         config = _beside(path, kind) or CONFIGS[kind](read_header(path).shapes)
         state = {name: tensor.to(torch.float32) for name, tensor in load_file(str(path)).items()}
         # By this way transformers 4 and 5 both read files with the names that version 4 gave the tensors.
-        model, told = getattr(transformers, CLASSES[kind]).from_pretrained(
-            None, config=config, state_dict=state, output_loading_info=True
-        )
+        with _quiet():
+            model, told = getattr(transformers, CLASSES[kind]).from_pretrained(
+                None, config=config, state_dict=state, output_loading_info=True
+            )
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise ChoiceError(f"'{path.name}' has an unusual layout ({type(error).__name__}); {REMEDIES[kind]}") from error
     missing = sorted(name for name in told["missing_keys"] if not name.startswith("model.denoising"))
@@ -77,6 +79,20 @@ REMEDIES: Mapping[str, str] = {
     "pose_estimator": "`atelier models get vitpose-base-simple` fetches one",
     "person_detector": "`atelier models get rtdetr-r50vd` fetches one",
 }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own progress bar, which would stand in the server's log."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _beside(path: Path, kind: str) -> Any:

@@ -11,8 +11,8 @@ from ...catalogue import Detection, wiring_images
 from ...catalogue.settings import Settings
 from .context import Context
 from .diffusion.control import ControlNet
+from .diffusion.encoders import Vae
 from .diffusion.files import find_model, model_inputs
-from .diffusion.values import Vae
 from .holdings import choosing, holdings, known
 from .problems import NodeProblem
 from .registry import Fault, NodeGroup

@@ -9,8 +9,8 @@ from ...catalogue.choice import Loading, choose
 from ...catalogue.loaders import LOADERS, LoaderSpec, loader
 from ...catalogue.wiring import load_files
 from .context import Context
+from .diffusion.encoders import Clip
 from .diffusion.files import find_model
-from .diffusion.values import Clip
 from .families.tokenizers import missing
 from .holdings import choosing, holdings
 from .problems import NodeProblem

@@ -9,10 +9,11 @@ from ...catalogue import Header, detect_header, read_header
 from ...catalogue.adapters import check_adapter, report, unmatched
 from ...catalogue.signatures_lora import module_names
 from .context import Context
+from .diffusion.encoders import Clip
 from .diffusion.files import model_file, model_inputs
 from .diffusion.loading import weights_at
 from .diffusion.lora_application import applied, places_of
-from .diffusion.values import Clip, Model
+from .diffusion.values import Model
 from .holdings import choosing, known
 from .registry import Fault, NodeGroup
 

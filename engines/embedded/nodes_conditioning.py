@@ -11,8 +11,9 @@ import torch
 
 from .context import Context
 from .diffusion.embeddings import embeddings
+from .diffusion.encoders import Clip
 from .diffusion.prompts import encoded, encoded_tokens, needed
-from .diffusion.values import Clip, Condition, Conditioning, with_options
+from .diffusion.values import Condition, Conditioning, with_options
 from .problems import NodeProblem
 from .registry import NodeGroup
 

@@ -10,9 +10,10 @@ import torch
 
 from .context import Context
 from .diffusion.control import AppliedControl, ControlNet, controlnet_of
+from .diffusion.encoders import Vae
 from .diffusion.files import model_file, model_inputs
 from .diffusion.loading import remembered, weights_at
-from .diffusion.values import Condition, Conditioning, Control, Model, Vae
+from .diffusion.values import Condition, Conditioning, Control, Model
 from .diffusion.weights import WeightPatch
 from .registry import NodeGroup
 from .resize import resize

@@ -12,7 +12,8 @@ import torch
 
 from .context import Context
 from .diffusion.autoencoding import encode
-from .diffusion.values import Condition, Conditioning, Latent, Model, Vae, with_options
+from .diffusion.encoders import Vae
+from .diffusion.values import Condition, Conditioning, Latent, Model, with_options
 from .registry import NodeGroup
 
 NODES = NodeGroup()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from .context import Context
+from .diffusion.encoders import Clip
 from .diffusion.prediction import Straight
 from .diffusion.prompts import encoded_tokens, needed, tokenized
-from .diffusion.values import Clip, Condition, Conditioning, Model, with_options
+from .diffusion.values import Condition, Conditioning, Model, with_options
 from .problems import NodeProblem
 from .registry import NodeGroup
 from .resize import resize_image

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from . import samplers, sigmas
+from . import samplers, samplers_sde, sigmas
 from .diffusion.guiders import basic_guider, cfg_guider, dual_cfg_guider
 from .diffusion.sampling import drawn_noise, sampler_choice
 from .diffusion.values import Conditioning, Guider, Latent, Model, Noise, SamplerChoice
@@ -95,14 +95,14 @@ def dpmpp_2s_ancestral(eta: float, s_noise: float) -> SamplerChoice:
 @NODES.node("SamplerDPMPP_SDE")
 def dpmpp_sde(eta: float, s_noise: float, r: float, noise_device: str) -> SamplerChoice:
     """DPM-Solver++ for the stochastic equation."""
-    run = partial(samplers.dpmpp_sde, r=r)
+    run = partial(samplers_sde.dpmpp_sde, r=r)
     return SamplerChoice(name="dpmpp_sde", run=run, options={"eta": eta, "s_noise": s_noise})
 
 
 @NODES.node("SamplerDPMPP_2M_SDE")
 def dpmpp_2m_sde(solver_type: str, eta: float, s_noise: float, noise_device: str) -> SamplerChoice:
     """DPM-Solver++(2M) for the stochastic equation."""
-    run = partial(samplers.dpmpp_2m_sde, heun=solver_type == "heun")
+    run = partial(samplers_sde.dpmpp_2m_sde, heun=solver_type == "heun")
     return SamplerChoice(name="dpmpp_2m_sde", run=run, options={"eta": eta, "s_noise": s_noise})
 
 

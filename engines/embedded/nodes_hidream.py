@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .context import Context
-from .diffusion.values import Clip, Conditioning
+from .diffusion.encoders import Clip
+from .diffusion.values import Conditioning
 from .problems import NodeProblem
 from .registry import NodeGroup
 

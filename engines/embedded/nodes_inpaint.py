@@ -8,7 +8,8 @@ import torch
 
 from .context import Context
 from .diffusion import autoencoding
-from .diffusion.values import Latent, Vae
+from .diffusion.encoders import Vae
+from .diffusion.values import Latent
 from .registry import NodeGroup
 
 NODES = NodeGroup()

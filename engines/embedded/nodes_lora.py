@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .context import Context
+from .diffusion.encoders import Clip
 from .diffusion.files import model_file, model_inputs
 from .diffusion.loading import weights_at
 from .diffusion.lora_application import applied
-from .diffusion.values import Clip, Model
+from .diffusion.values import Model
 from .registry import NodeGroup
 
 NODES = NodeGroup()

@@ -9,8 +9,9 @@ import torch
 
 from .context import Context
 from .diffusion import loading, memory
+from .diffusion.encoders import Clip, Vae
 from .diffusion.files import NodeOptions, find_model, model_file, model_inputs
-from .diffusion.values import Clip, Model, Vae
+from .diffusion.values import Model
 from .families.tokenizers import missing
 from .problems import NodeProblem
 from .registry import Fault, NodeGroup

@@ -13,10 +13,11 @@ import torch
 
 from .context import Context
 from .diffusion.autoencoding import encode
+from .diffusion.encoders import Clip, Vae
 from .diffusion.files import model_file, model_inputs
 from .diffusion.loading import remembered, weights_at
 from .diffusion.prompts import encoded_tokens, needed, tokenized
-from .diffusion.values import Clip, Condition, Model, Vae
+from .diffusion.values import Condition, Model
 from .problems import NodeProblem
 from .registry import NodeGroup
 from .resize import resize_image

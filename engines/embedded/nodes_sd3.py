@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from .context import Context
+from .diffusion.encoders import Clip
 from .diffusion.prompts import encoded_tokens, needed, tokenized
-from .diffusion.values import Clip, Condition, Guided, Model
+from .diffusion.values import Condition, Guided, Model
 from .problems import NodeProblem
 from .registry import NodeGroup
 

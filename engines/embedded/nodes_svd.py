@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from .context import Context
+from .diffusion.encoders import ClipVision, Vae
 from .diffusion.files import model_file, model_inputs
-from .diffusion.values import ClipVision, Condition, Conditioning, Guided, Model, Vae
+from .diffusion.values import Condition, Conditioning, Guided, Model
 from .registry import NodeGroup
 from .resize import resize_image
 

@@ -6,8 +6,9 @@ import torch
 
 from .context import Context
 from .diffusion import loading
+from .diffusion.encoders import ClipVision, StyleModel, VisionOutput
 from .diffusion.files import model_file, model_inputs
-from .diffusion.values import ClipVision, Condition, Conditioning, StyleModel, VisionOutput
+from .diffusion.values import Condition, Conditioning
 from .families.flux_attention import with_style
 from .families.redux import style_model_of
 from .families.vision import vision_of

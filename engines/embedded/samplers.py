@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 
-from .noise import NoiseSource, brownian_noise, fresh_noise
+from .noise import NoiseSource, fresh_noise
 from .problems import NodeProblem
 from .sigmas import NoiseLevels
 
@@ -282,96 +282,6 @@ def startable(levels: NoiseLevels, sigmas: torch.Tensor) -> torch.Tensor:
     return sigmas
 
 
-def dpmpp_sde(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor, r: float = 0.5) -> torch.Tensor:
-    """DPM-Solver++ for the stochastic equation, with a look in the middle."""
-    if len(sigmas) <= 1:
-        return x
-    noise = brownian_noise(x, sigmas, walk.seed)
-    place, level = partial(half_log_snr, walk.levels), partial(from_half_log_snr, walk.levels)
-    noisy = walk.eta > 0 and walk.s_noise > 0
-    for step, sigma, following in walk.steps(startable(walk.levels, sigmas)):
-        denoised = walk.look(step, x, sigma)
-        if following == 0:
-            x = denoised
-            continue
-        start, end = place(sigma), place(following)
-        halfway = start + r * (end - start)
-        middle = level(halfway)
-        scale, scale_middle, scale_end = sigma * start.exp(), middle * halfway.exp(), following * end.exp()
-        down, up = ancestral((-start).exp(), (-halfway).exp(), walk.eta)
-        distance = -down.log() - start
-        half = scale_middle / scale * (-distance).exp() * x - scale_middle * (-distance).expm1() * denoised
-        if noisy:
-            half = half + scale_middle * noise(sigma, middle) * walk.s_noise * up
-        seen = walk.see(half, middle)
-        down, up = ancestral((-start).exp(), (-end).exp(), walk.eta)
-        distance = -down.log() - start
-        weight = 1 / (2 * r)
-        mixed = (1 - weight) * denoised + weight * seen
-        x = scale_end / scale * (-distance).exp() * x - scale_end * (-distance).expm1() * mixed
-        if noisy:
-            x = x + scale_end * noise(sigma, following) * walk.s_noise * up
-    return x
-
-
-def dpmpp_2m_sde(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor, *, heun: bool = False) -> torch.Tensor:
-    """DPM-Solver++ for the stochastic equation, of order 2 from the last two looks."""
-    return _multistep_sde(walk, x, sigmas, order=2, heun=heun)
-
-
-def dpmpp_3m_sde(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
-    """DPM-Solver++ for the stochastic equation, of order 3 from the last three looks."""
-    return _multistep_sde(walk, x, sigmas, order=3, heun=True)
-
-
-def _multistep_sde(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor, *, order: int, heun: bool) -> torch.Tensor:
-    if len(sigmas) <= 1:
-        return x
-    noise = brownian_noise(x, sigmas, walk.seed)
-    seen: list[torch.Tensor] = []  # the latest first
-    strides: list[torch.Tensor] = []
-    for step, sigma, following in walk.steps(startable(walk.levels, sigmas)):
-        denoised = walk.look(step, x, sigma)
-        if following == 0:
-            return denoised
-        end = half_log_snr(walk.levels, following)
-        stride = end - half_log_snr(walk.levels, sigma)
-        wide = stride * (walk.eta + 1)
-        scale = following * end.exp()
-        x = following / sigma * (-stride * walk.eta).exp() * x - scale * (-wide).expm1() * denoised
-        x = x + scale * _correction(denoised, seen, stride, strides, wide, heun=heun)
-        if walk.eta > 0 and walk.s_noise > 0:
-            amount = following * (-(-2 * stride * walk.eta).expm1()).sqrt() * walk.s_noise
-            x = x + noise(sigma, following) * amount
-        seen, strides = [denoised, *seen][: order - 1], [stride, *strides][: order - 1]
-    return x
-
-
-def _correction(
-    denoised: torch.Tensor,
-    seen: list[torch.Tensor],
-    stride: torch.Tensor,
-    strides: list[torch.Tensor],
-    wide: torch.Tensor,
-    *,
-    heun: bool,
-) -> torch.Tensor:
-    """What the looks before this one say of its change, in units of the scale."""
-    if not seen:
-        return torch.zeros_like(denoised)
-    ratio = strides[0] / stride
-    change = (denoised - seen[0]) / ratio
-    if not heun:
-        return -0.5 * (-wide).expm1() * change
-    second = (-wide).expm1() / wide + 1
-    if len(seen) == 1:
-        return second * change
-    ratio_before = strides[1] / stride
-    change_before = (seen[0] - seen[1]) / ratio_before
-    bend = (change - change_before) / (ratio + ratio_before)
-    return second * (change + bend * ratio) - (second / wide - 0.5) * bend
-
-
 def ddpm(walk: Walk, x: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
     """The steps of the original diffusion model (Ho et al. 2020, arXiv 2006.11239)."""
     noise = fresh_noise(x, walk.seed)
@@ -407,21 +317,21 @@ _OWN: Mapping[str, Sampler] = {
     "dpm_2_ancestral": dpm_2_ancestral,
     "lms": lms,
     "dpmpp_2s_ancestral": dpmpp_2s_ancestral,
-    "dpmpp_sde": dpmpp_sde,
-    "dpmpp_sde_gpu": dpmpp_sde,
     "dpmpp_2m": dpmpp_2m,
-    "dpmpp_2m_sde": dpmpp_2m_sde,
-    "dpmpp_2m_sde_gpu": dpmpp_2m_sde,
-    "dpmpp_2m_sde_heun": partial(dpmpp_2m_sde, heun=True),
-    "dpmpp_2m_sde_heun_gpu": partial(dpmpp_2m_sde, heun=True),
-    "dpmpp_3m_sde": dpmpp_3m_sde,
-    "dpmpp_3m_sde_gpu": dpmpp_3m_sde,
     "ddpm": ddpm,
     "lcm": lcm,
     "ddim": euler,
 }
 # Those of other modules, loaded when asked for: module and function, with its options.
 _OTHERS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {
+    "dpmpp_sde": ("samplers_sde", "dpmpp_sde", {}),
+    "dpmpp_sde_gpu": ("samplers_sde", "dpmpp_sde", {}),
+    "dpmpp_2m_sde": ("samplers_sde", "dpmpp_2m_sde", {}),
+    "dpmpp_2m_sde_gpu": ("samplers_sde", "dpmpp_2m_sde", {}),
+    "dpmpp_2m_sde_heun": ("samplers_sde", "dpmpp_2m_sde", {"heun": True}),
+    "dpmpp_2m_sde_heun_gpu": ("samplers_sde", "dpmpp_2m_sde", {"heun": True}),
+    "dpmpp_3m_sde": ("samplers_sde", "dpmpp_3m_sde", {}),
+    "dpmpp_3m_sde_gpu": ("samplers_sde", "dpmpp_3m_sde", {}),
     "heunpp2": ("samplers_multistep", "heunpp2", {}),
     "ipndm": ("samplers_multistep", "ipndm", {}),
     "ipndm_v": ("samplers_multistep", "ipndm_v", {}),

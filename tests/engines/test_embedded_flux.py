@@ -17,7 +17,8 @@ torch = pytest.importorskip("torch", reason="the embedded engine needs torch")
 np = pytest.importorskip("numpy")
 
 from comfy_atelier.engines.embedded import nodes_editing, nodes_flux, nodes_vision  # noqa: E402
-from comfy_atelier.engines.embedded.diffusion.values import Asked, Condition, VisionOutput  # noqa: E402
+from comfy_atelier.engines.embedded.diffusion.encoders import VisionOutput  # noqa: E402
+from comfy_atelier.engines.embedded.diffusion.values import Asked, Condition  # noqa: E402
 from comfy_atelier.engines.embedded.diffusion.weights import WeightPatch, Weights  # noqa: E402
 from comfy_atelier.engines.embedded.families import flux  # noqa: E402
 from comfy_atelier.engines.embedded.families.redux import style_model_of  # noqa: E402

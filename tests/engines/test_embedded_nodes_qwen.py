@@ -13,16 +13,10 @@ torch = pytest.importorskip("torch", reason="the embedded engine needs torch")
 
 from comfy_atelier.engines.embedded import nodes_qwen, nodes_sd3  # noqa: E402 # needs torch
 from comfy_atelier.engines.embedded.context import Context, Run  # noqa: E402
+from comfy_atelier.engines.embedded.diffusion.encoders import Clip, TextEncoder, Vae  # noqa: E402
 from comfy_atelier.engines.embedded.diffusion.latent_format import LatentFormat  # noqa: E402
 from comfy_atelier.engines.embedded.diffusion.prediction import Straight  # noqa: E402
-from comfy_atelier.engines.embedded.diffusion.values import (  # noqa: E402
-    Clip,
-    Condition,
-    Guided,
-    Model,
-    TextEncoder,
-    Vae,
-)
+from comfy_atelier.engines.embedded.diffusion.values import Condition, Guided, Model  # noqa: E402
 from comfy_atelier.engines.embedded.diffusion.weights import Component, Weights  # noqa: E402
 from comfy_atelier.engines.embedded.problems import NodeProblem  # noqa: E402
 from comfy_atelier.engines.embedded.sigmas import Flow  # noqa: E402

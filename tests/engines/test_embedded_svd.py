@@ -17,14 +17,8 @@ pytest.importorskip("diffusers", reason="models need diffusers")
 from comfy_atelier.engines.embedded import families, nodes_svd  # noqa: E402 # needs torch
 from comfy_atelier.engines.embedded.context import Context, Run  # noqa: E402
 from comfy_atelier.engines.embedded.diffusion import autoencoding  # noqa: E402
-from comfy_atelier.engines.embedded.diffusion.values import (  # noqa: E402
-    Asked,
-    Condition,
-    Guided,
-    Model,
-    Step,
-    VisionOutput,
-)
+from comfy_atelier.engines.embedded.diffusion.encoders import VisionOutput  # noqa: E402
+from comfy_atelier.engines.embedded.diffusion.values import Asked, Condition, Guided, Model, Step  # noqa: E402
 from comfy_atelier.engines.embedded.diffusion.weights import Component, Weights  # noqa: E402
 from comfy_atelier.engines.embedded.families.svd import EYES, label  # noqa: E402
 

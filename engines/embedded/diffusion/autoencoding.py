@@ -13,9 +13,10 @@ import torch
 
 from ..memory import check_room
 from ..problems import NodeProblem
-from . import memory
+from . import devices, memory
+from .encoders import Vae
 from .loading import check_whole
-from .values import Vae, channels_fit
+from .values import channels_fit
 
 FALLBACK_TILE, FALLBACK_OVERLAP = 64, 16  # latent pixels, where memory runs out
 
@@ -55,7 +56,7 @@ def decode(vae: Vae | None, samples: torch.Tensor, check: Callable[[], None] = l
         return _decode_tiles(vae, samples, FALLBACK_TILE, FALLBACK_OVERLAP, check)
 
     needs = coder.activation_bytes((1, *samples.shape[1:]), 4)
-    free = memory.free_bytes(store.device)
+    free = devices.free_bytes(store.device)
     if coder.dimensions == 2 and free is not None and needs > free:
         return _finished(vae, tiled())
     pixels = store.attempt(whole, otherwise=tiled if coder.dimensions == 2 else None, needs=needs)
@@ -184,7 +185,7 @@ def _check_size(vae: Vae, samples: torch.Tensor) -> None:
 def _batches(vae: Vae, samples: torch.Tensor, device: torch.device, dtype: torch.dtype) -> Sequence[torch.Tensor]:
     """As many latents at once as memory has room for."""
     one = vae.coder.activation_bytes((1, *samples.shape[1:]), dtype.itemsize)
-    free = memory.free_bytes(device)
+    free = devices.free_bytes(device)
     if device.type == "cpu" and not vae.coder.together:
         return torch.split(samples, 1)  # several at once take more memory there and no less time
     if free is None:

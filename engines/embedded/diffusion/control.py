@@ -21,8 +21,9 @@ import torch
 
 from ..problems import NodeProblem
 from ..resize import repeat_to_batch, resize
+from .encoders import Vae
 from .latent_format import LatentFormat
-from .values import Control, Model, Residuals, RunningControl, Step, Vae
+from .values import Control, Model, Residuals, RunningControl, Step
 from .weights import Component, State, Weights
 
 # Modules of ``families`` with a function ``control``, in the order in which a file is tried.

@@ -14,8 +14,8 @@ import torch
 
 from ..context import Context
 from ..problems import NodeProblem
+from .encoders import Embeddings
 from .safetensors_file import read_weights
-from .values import Embeddings
 
 FOLDER = "embeddings"
 _SUFFIXES = ("", ".safetensors", ".pt", ".bin")

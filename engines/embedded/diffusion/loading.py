@@ -16,8 +16,9 @@ import torch
 
 from .. import families
 from ..problems import NodeProblem
+from .encoders import Clip, Vae
 from .safetensors_file import read_weights
-from .values import Clip, Model, Network, Vae
+from .values import Model, Network
 from .weights import Component, Deferred, Weights
 
 REMEMBERED = 32  # values; each costs little beyond the addresses of a file

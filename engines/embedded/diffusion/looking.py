@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import memory
+from . import devices
 from .conditions import Prepared, applies
 from .told import Each
 from .values import Model, Step
@@ -107,7 +107,7 @@ class Looker:
         first = parts[0]
         places = [place for place, part in enumerate(parts) if part is first or _together(first, part)]
         places.reverse()
-        free = memory.free_bytes(self.loaded.device)
+        free = devices.free_bytes(self.loaded.device)
         item = self.loaded.dtype.itemsize
         taken = places[:1]
         for divisor in range(1, len(places) + 1):

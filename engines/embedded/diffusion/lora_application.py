@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping
 
 from . import lora, lora_places
+from .encoders import Clip
 from .lora_changes import Change, Replacement
-from .values import Clip, Model
+from .values import Model
 from .weights import Weights
 
 LOG = logging.getLogger(__name__)

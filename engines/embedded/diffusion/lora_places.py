@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from .encoders import TextEncoder
 from .lora import Place, Places
 from .unet_names import to_diffusers
-from .values import Network, TextEncoder
+from .values import Network
 from .weights import Weights
 
 Names = Collection[str]

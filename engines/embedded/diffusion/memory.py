@@ -12,7 +12,6 @@ compiles the denoisers with torch.compile (slow at first, for many pictures of o
 
 from __future__ import annotations
 
-import gc
 import os
 import weakref
 from collections import OrderedDict
@@ -23,9 +22,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..memory import RESERVE, available
+from ..memory import RESERVE
 from ..problems import NodeProblem, NotEnoughMemory
 from .ahead import Ahead
+from .devices import best_device, collect, free_bytes, out_of_memory, supports, three_quarters
 from .safetensors_file import let_go
 from .streaming import stream
 from .weights import Component, Deferred, Loaded, State, Weights
@@ -156,9 +156,9 @@ class Store:
         limit: int | None = None,
         compiled: bool = False,
     ) -> None:
-        self.device = torch.device(device or _best_device())
+        self.device = torch.device(device or best_device())
         self.dtype = dtype
-        self.limit = limit if limit is not None else _three_quarters(self.device)
+        self.limit = limit if limit is not None else three_quarters(self.device)
         self.compiled = compiled
         self.shared: weakref.WeakValueDictionary[Any, _Holder] = weakref.WeakValueDictionary()
         self._entries: OrderedDict[int, tuple[weakref.ref[Component], _Entry]] = OrderedDict()
@@ -200,7 +200,7 @@ class Store:
             return self.device, torch.float32
         wanted = self.dtype
         if wanted is None:
-            able = [dtype for dtype in component.dtypes if _supports(self.device, dtype)]
+            able = [dtype for dtype in component.dtypes if supports(self.device, dtype)]
             wanted = able[0] if able else torch.float32
         return self.device, wanted
 
@@ -309,7 +309,7 @@ class Store:
                 return True
             if not self._drop_oldest():
                 return False
-            _collect(self.device)
+            collect(self.device)
 
     def _drop_oldest(self, keep: int | None = None) -> bool:
         if self._drop_ahead():
@@ -330,7 +330,7 @@ class Store:
         while self._drop_oldest():
             dropped = True
         if dropped:
-            _collect(self.device)
+            collect(self.device)
 
     @contextmanager
     def using(self, *components: Component) -> Iterator[None]:
@@ -372,7 +372,7 @@ class Store:
             if not out_of_memory(error):
                 raise
         self.clear()
-        _collect(self.device)
+        collect(self.device)
         try:
             return (otherwise or work)()
         except Exception as error:
@@ -384,51 +384,6 @@ class Store:
                 f"memory ran out ({(free or 0) / 1e9:.1f} GB are free{lacking})",
                 remedy="make size or batch smaller, or use a smaller model",
             ) from error
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether that is what an error means."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where it does not tell."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    return available()
-
-
-def _three_quarters(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1] * 3 // 4)
-    free = available()
-    return 8 * 1024**3 if free is None else free * 3 // 4
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _supports(device: torch.device, dtype: torch.dtype) -> bool:
-    if dtype is torch.bfloat16 and device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    if dtype is torch.bfloat16 and device.type == "mps":
-        return False
-    return dtype in (torch.float16, torch.bfloat16, torch.float32)
-
-
-def _collect(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
 
 
 _STORES: list[Store] = []

@@ -10,8 +10,9 @@ from ..context import Context
 from ..problems import NodeProblem
 from . import memory
 from .embeddings import embeddings
+from .encoders import Clip
 from .loading import check_whole
-from .values import Clip, Condition
+from .values import Condition
 
 
 def needed(clip: Clip | None) -> Clip:

@@ -53,7 +53,7 @@ def upscale_model(weights: Weights) -> UpscaleModel:
 
 def _builder(source: str) -> Callable[[State], Any]:
     def build(state: State) -> Any:
-        from .memory import out_of_memory
+        from .devices import out_of_memory
 
         tensors = {name: state[name] for name in state}
         library = spandrel()
@@ -86,7 +86,7 @@ def upscaled(model: UpscaleModel, image: torch.Tensor, *, told: Callable[[int, i
     Raises:
         NotEnoughMemory: even small tiles do not fit, or the result does not.
     """
-    from . import memory
+    from . import devices, memory
 
     loaded = model.component.loaded()
     scale: int = loaded.module.scale
@@ -105,7 +105,7 @@ def upscaled(model: UpscaleModel, image: torch.Tensor, *, told: Callable[[int, i
             try:
                 return once()
             except Exception as error:
-                if not memory.out_of_memory(error):
+                if not devices.out_of_memory(error):
                     raise
         return once()
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ..problems import NodeProblem
 
 if TYPE_CHECKING:
-    from ..diffusion.values import Clip, Coder, Network
+    from ..diffusion.encoders import Clip, Coder
+    from ..diffusion.values import Network
     from ..diffusion.weights import Weights
 
 # In the order in which a file is tried; each name is a module. A more particular family comes before a more general

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..clip_text import END, START, ClipText, Section, Token
-from ..diffusion.values import Alias, Clip, Condition, Embeddings, TextEncoder
+from ..diffusion.encoders import Clip, Embeddings, TextEncoder
+from ..diffusion.values import Alias, Condition
 from ..diffusion.weights import Component, Deferred, State, Weights
 from ..problems import NodeProblem
 from ..weighting import weighted_parts

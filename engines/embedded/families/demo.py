@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from ..demo import networks, weights, words
+from ..diffusion.encoders import Clip, Coder, TextEncoder
 from ..diffusion.latent_format import LatentFormat
 from ..diffusion.prediction import Straight
 from ..diffusion.told import Each, Text
-from ..diffusion.values import Asked, Clip, Coder, Condition, Network, Step, TextEncoder
+from ..diffusion.values import Asked, Condition, Network, Step
 from ..diffusion.weights import Component, State, Weights, fill
 from ..problems import NodeProblem
 from ..sigmas import Flow

@@ -13,10 +13,11 @@ import torch
 
 from ..clip_text import ClipText
 from ..diffusion import concat
+from ..diffusion.encoders import Clip, Embeddings, TextEncoder
 from ..diffusion.latent_format import FLUX as LATENT
 from ..diffusion.prediction import Straight
 from ..diffusion.told import Each, Same, Several, Shaped
-from ..diffusion.values import Alias, Asked, Clip, Condition, Embeddings, Network, Step, TextEncoder
+from ..diffusion.values import Alias, Asked, Condition, Network, Step
 from ..diffusion.weights import Component, State, Weights
 from ..problems import NodeProblem
 from ..resize import resize

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from ..clip_text import END, ClipText
-from ..diffusion.values import Clip, Condition, Embeddings, TextEncoder
+from ..diffusion.encoders import Clip, Embeddings, TextEncoder
+from ..diffusion.values import Condition
 from ..diffusion.weights import Component, State, Weights
 from ..problems import NodeProblem
 from . import llama, t5

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..diffusion.values import Coder
+from ..diffusion.encoders import Coder
 from ..diffusion.weights import State, Weights, fill
 
 _ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "proj"}

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..diffusion.values import Clip, Condition, TextEncoder
+from ..diffusion.encoders import Clip, TextEncoder
+from ..diffusion.values import Condition
 from ..diffusion.weights import Component, Deferred, State, Weights
 from ..problems import NodeProblem
 from . import qwen_vl, t5

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..diffusion.values import Vae
+from ..diffusion.encoders import Vae
 from ..diffusion.weights import Component, State, Weights, fill
 from ..problems import NodeProblem
 from ..resize import resize

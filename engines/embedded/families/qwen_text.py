@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..diffusion.values import Clip, Condition, Embeddings, TextEncoder
+from ..diffusion.encoders import Clip, Embeddings, TextEncoder
+from ..diffusion.values import Condition
 from ..diffusion.weights import Component, State, Weights
 from ..problems import NodeProblem
 from . import qwen_vl

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..diffusion.values import VisionOutput
+from ..diffusion.encoders import VisionOutput
 from ..diffusion.weights import Component, State, Weights, fill
 from ..problems import NodeProblem
 

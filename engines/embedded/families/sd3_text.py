@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ..clip_text import END, START, ClipText
-from ..diffusion.values import Clip, Condition, Embeddings, TextEncoder
+from ..diffusion.encoders import Clip, Embeddings, TextEncoder
+from ..diffusion.values import Condition
 from ..diffusion.weights import Component, State, Weights
 from ..problems import NodeProblem
 from . import t5

@@ -12,11 +12,12 @@ import torch
 
 from ..diffusion import latent_format
 from ..diffusion.concat import joined_channels, like_noise
+from ..diffusion.encoders import Clip
 from ..diffusion.levels import Continuous
 from ..diffusion.prediction import Edm, Epsilon, Prediction, Velocity
 from ..diffusion.told import Each, Shaped, Text
 from ..diffusion.unet_names import to_diffusers
-from ..diffusion.values import Alias, Asked, Clip, Condition, Network, Step
+from ..diffusion.values import Alias, Asked, Condition, Network, Step
 from ..diffusion.weights import State, Weights
 from ..problems import NodeProblem
 from ..sigmas import Discrete, NoiseLevels

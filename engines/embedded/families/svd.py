@@ -12,10 +12,11 @@ import torch
 
 from ..diffusion import latent_format
 from ..diffusion.concat import like_noise
+from ..diffusion.encoders import Coder
 from ..diffusion.levels import Continuous
 from ..diffusion.prediction import Velocity
 from ..diffusion.told import Each, Same, Shaped, Text
-from ..diffusion.values import Asked, Coder, Condition, Network, Step
+from ..diffusion.values import Asked, Condition, Network, Step
 from ..diffusion.weights import State, Weights
 from ..problems import NodeProblem
 from . import Family

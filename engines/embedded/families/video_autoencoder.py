@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..diffusion.values import Coder
+from ..diffusion.encoders import Coder
 from ..diffusion.weights import State, Weights, fill
 
 LAYERS = 2  # residual blocks a level in the encoder; the decoder has one more

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..diffusion.values import VisionOutput
+from ..diffusion.encoders import VisionOutput
 from ..diffusion.weights import Component, Deferred, State, Weights, fill
 from ..problems import NodeProblem
 
@@ -161,12 +161,12 @@ def scaled(image: torch.Tensor, vision: Vision, *, crop: bool) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class VisionEncoder:
-    """What a CLIP_VISION wire carries (a `values.ClipVision`)."""
+    """What a CLIP_VISION wire carries (a `encoders.ClipVision`)."""
 
     component: Component
 
     def look(self, image: torch.Tensor, *, crop: bool = True) -> VisionOutput:
-        """See `values.ClipVision.look`."""
+        """See `encoders.ClipVision.look`."""
         vision: Vision = self.component.module()
         weight = next(vision.parameters())
         with torch.inference_mode():

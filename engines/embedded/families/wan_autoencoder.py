@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..diffusion.values import Coder
+from ..diffusion.encoders import Coder
 from ..diffusion.weights import State, Weights, fill
 from ..problems import NodeProblem
 
