@@ -187,7 +187,7 @@ def spread(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return 1.0, 0.0  # canny
     if name.endswith("logit_scale"):
         return 4.6, 0.0
-    if name.endswith((".bias", "_bias")):
+    if name.endswith((".bias", "_bias", "running_mean")):
         return 0.0, 0.02
     if len(shape) < 2 or math.prod(shape) == max(shape):  # the scale of a norm, also [width, 1, 1, 1]
         return 1.0, 0.05
