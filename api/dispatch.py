@@ -1,8 +1,7 @@
 """The dispatcher: takes jobs in, gives them to workers, writes down how they end.
 
 A job that comes while a worker is idle is written as running at once (one commit less). Everything a worker writes
-carries
-the number of its lease. What this process has in hand is answered from memory; the store is asked for the rest.
+carries the number of its lease. What this process has in hand is answered from memory; the store is asked for the rest.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_convert_forms_agree(place: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["convert", str(WORKFLOW), "-o", "out.json"]) == 0
     assert json.loads(Path("out.json").read_text(encoding="utf-8")) == shown
     piped = subprocess.run(
-        [sys.executable, "-m", "comfy_atelier.cli.main", "convert", "-"],
+        [sys.executable, "-m", "comfy_atelier", "convert", "-"],
         input=WORKFLOW.read_bytes(),
         capture_output=True,
         check=True,
