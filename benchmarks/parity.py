@@ -1,16 +1,16 @@
 """The same prompts through a real ComfyUI and through the embedded engine, on the same files: how near the numbers are.
 
 For each case both sides run the same prompt with float32 on the CPU, each in a process of its own that stays, and
-record
-what happens inside: the noise levels, what the network was told, the first noisy latent and what the network made of
-it, the final latent and the pictures. The table shows the largest relative difference of each and the picture's PSNR
-in dB.
+record what happens inside: the noise levels, what the network was told, the first noisy latent and what the network
+made of it, the final latent and the pictures. The table shows the largest relative difference of each and the
+picture's PSNR in dB.
 
     ATELIER_TEST_COMFYUI=FOLDER=PYTHON python benchmarks/parity.py --models FOLDER [--only NAME ...] [--json FILE]
 
 FOLDER is laid out as ComfyUI's ``models``: the random-weight models that ``benchmarks/tiny_models.py`` writes. A family
-adds its cases to `parity_cases.py`. Exit status 1 where a case misses the measure: sigmas 1e-6, told and first output
-1e-4 relative, latent and picture 50 dB.
+adds its cases to `parity_cases.py`; ``--prompt FILE ...`` runs prompts of your own (the API's format) in their place,
+``--input-dir`` says where their pictures are. Exit status 1 where a case misses the measure: sigmas 1e-6, told and
+first output 1e-4 relative, latent and picture 50 dB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -281,6 +282,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--models", type=Path, default=os.environ.get("ATELIER_TEST_MODELS"), help="models to use")
     parser.add_argument("--only", nargs="*", default=[], help="cases whose names begin so")
+    parser.add_argument("--prompt", nargs="+", type=Path, help="prompts of your own in place of the cases")
+    parser.add_argument("--input-dir", type=Path, help="pictures that they load")
     parser.add_argument("--json", type=Path, help="write the table here too")
     options = parser.parse_args()
     installs = os.environ.get("ATELIER_TEST_COMFYUI", "")
@@ -290,11 +293,22 @@ def main() -> int:
     os.environ.setdefault("ATELIER_MODEL_BYTES", str(4 * 10**9))  # ComfyUI's models want room too
     with tempfile.TemporaryDirectory(prefix="atelier-parity-") as scratch:
         base = base_folder(Path(options.models).resolve(), Path(scratch))
-        chosen = [case for case in cases(base) if not options.only or case.name.startswith(tuple(options.only))]
+        if options.input_dir:
+            shutil.copytree(options.input_dir, base / "input", dirs_exist_ok=True)
+        chosen = list(of_files(options.prompt) if options.prompt else cases(base))
+        if options.only:
+            chosen = [case for case in chosen if case.name.startswith(tuple(options.only))]
         rows = table(chosen, base, *comfyui_of(installs))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return 0 if all(row["good"] for row in rows.values()) else 1
+
+
+def of_files(paths: list[Path]) -> Iterator[Case]:
+    """A case for each prompt in a file; names are the files'."""
+    for path in paths:
+        prompt = json.loads(path.read_text(encoding="utf-8"))
+        yield Case(name=path.stem, prompt=prompt.get("prompt", prompt))
 
 
 def table(chosen: list[Case], base: Path, folder: Path, python: Path) -> dict[str, Any]:
