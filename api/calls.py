@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .bodies import FormParts, media_type, read_body, read_form
-from .dispatch import Ticket
 from .jobs import Job, JobError, Status, StoredFile, artifact_id, job_json
 from .negotiation import preference, wants_file
 from .problems import TITLES, Fault, Problem, from_job_error, from_service_error, invalid_inputs
 from .streams import file_answer, file_headers
+from .tickets import Ticket
 
 if TYPE_CHECKING:
     from .service import Service

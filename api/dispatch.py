@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ..engines import Engine, EngineError
 from .errors import QueueFull, ServiceError, ShuttingDown, StoreError
@@ -18,7 +18,6 @@ from .execution import Execution, Prepared, Results, job_error
 from .jobs import (
     MICROSECONDS,
     Job,
-    JobError,
     JobProgress,
     Status,
     after_loss,
@@ -28,9 +27,10 @@ from .jobs import (
     requeued,
     retry_delay,
 )
+from .lease_keeper import LeaseKeeper
 from .leases import Instance
-from .problems import TITLES
 from .store import JobStore
+from .tickets import Ticket, Tickets
 from .workers import Worker
 
 logger = logging.getLogger(__name__)
@@ -38,41 +38,6 @@ logger = logging.getLogger(__name__)
 CANCEL_SECONDS = 2.0  # how long an answer to a cancellation waits for the job to stop
 UNWRITTEN_SECONDS = 0.05  # how long the job of a waiting caller may run before it is written down
 SETTLE_PAUSE_SECONDS = 1.0  # between two tries to write down how a job ended, while the store fails
-
-LOST = JobError(
-    type="worker-lost",
-    title=TITLES["worker-lost"],
-    detail="the service that ran the job ended before the job did, as often as is allowed",
-)
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A job that this process has to do with: it runs here, waits here, or someone here waits for it.
-
-    Attributes:
-        end: done when the job is final, or `failure` says why nobody will learn more here.
-        data: bytes of small outputs by their place, until the ticket is let go.
-    """
-
-    job: Job
-    prepared: Prepared | None = None
-    end: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    failure: ServiceError | None = None
-    data: dict[int, bytes] = field(default_factory=dict)
-    progress: JobProgress | None = None
-    task: asyncio.Task[None] | None = None  # from the lease to the end's commit; never cancelled
-    run: asyncio.Task[Results] | None = None  # the engine's part of it
-    cancelled: bool = False  # a caller wants it ended
-    interrupted: bool = False  # it shall stop, for that or another reason
-    timer: asyncio.TimerHandle | None = None  # to the insert, while nothing of the job is written down
-    committed: asyncio.Future[bool] | None = None  # the insert, where the run did not wait for it
-
-    def interrupt(self) -> None:
-        """Stop the engine's part; what is being written down already is left to end."""
-        self.interrupted = True
-        if self.run is not None:
-            self.run.cancel()
 
 
 class Dispatcher:
@@ -101,12 +66,19 @@ class Dispatcher:
         self._execution = execution
         self._instance = instance
         self._prepare = prepare
-        self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._max_queue = max_queue
         self._shutdown_seconds = shutdown_seconds
         self.workers = [Worker(e, name=f"worker-{n}", changed=self._nudge) for n, e in enumerate(engines)]
-        self._tickets: dict[str, Ticket] = {}
+        self._tickets = Tickets(events)
+        self._leases = LeaseKeeper(
+            store=store,
+            instance=instance,
+            tickets=self._tickets,
+            events=events,
+            seconds=lease_seconds,
+            attempts=max_attempts,
+        )
         self._waiting = 0  # jobs known to wait in the store; a guess that every claim and every look corrects
         self._look = asyncio.Event()  # there may be something to claim
         self._stopping = False
@@ -117,7 +89,7 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Take up what a dead process left, then let the workers begin."""
-        await self._recover()
+        await self._leases.recover()
         await self._look_around()
         for work in (*(worker.supervise() for worker in self.workers), self._pump(), self._sweep()):
             task = asyncio.create_task(work)
@@ -126,22 +98,22 @@ class Dispatcher:
 
     def begin_stop(self) -> None:
         """Take no more jobs; what runs may go on until `stop`."""
-        self._stopping = True
+        self._stopping = self._tickets.kept = True
 
     async def stop(self) -> None:
         """Let running jobs end for a while, put the others back, close the engines."""
         self.begin_stop()
         if self._runs:
             await asyncio.wait(self._runs, timeout=self._shutdown_seconds)
-        for ticket in self._tickets.values():
+        for ticket in self._tickets:
             ticket.interrupt()
         if self._runs:
-            await asyncio.wait(self._runs, timeout=self._lease_seconds)
+            await asyncio.wait(self._runs, timeout=self._leases.seconds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for ticket in self._tickets.values():
-            self._end(ticket, ShuttingDown("the service is stopping; the job goes on when it is started again"))
+        for ticket in self._tickets:
+            self._tickets.end(ticket, ShuttingDown("the service is stopping; the job goes on when it is started again"))
         await asyncio.gather(*(worker.engine.close() for worker in self.workers), return_exceptions=True)
 
     @property
@@ -181,14 +153,14 @@ class Dispatcher:
                 raise
             if inserted.existing:
                 self._waiting -= 1
-                return self._ticket(inserted.job), True
-            ticket = self._ticket(inserted.job, prepared)
+                return self._tickets.open(inserted.job), True
+            ticket = self._tickets.open(inserted.job, prepared)
             self._events.begin(inserted.job)
             self._look.set()
             return ticket, False
         worker.running += 1
         moment = now()
-        running = leased(job, owner=self._instance.name, until=self._lease_end(moment), moment=moment)
+        running = leased(job, owner=self._instance.name, until=self._leases.until(moment), moment=moment)
         if durable or job.idempotency_key is not None:
             try:
                 inserted = await self._store.insert(running)
@@ -197,11 +169,11 @@ class Dispatcher:
                 raise
             if inserted.existing:
                 worker.release()
-                return self._ticket(inserted.job), True
-            ticket = self._ticket(inserted.job, prepared)
+                return self._tickets.open(inserted.job), True
+            ticket = self._tickets.open(inserted.job, prepared)
             self._begin_run(worker, ticket)
             return ticket, False
-        ticket = self._ticket(running, prepared)
+        ticket = self._tickets.open(running, prepared)
         ticket.timer = asyncio.get_running_loop().call_later(UNWRITTEN_SECONDS, self._write_down, ticket)
         self._begin_run(worker, ticket)
         return ticket, False
@@ -217,7 +189,7 @@ class Dispatcher:
         try:
             ticket.job = replace(ticket.job, position=(await self._store.insert(job)).job.position)
         except StoreError as error:
-            self._end(ticket, error)
+            self._tickets.end(ticket, error)
             ticket.interrupt()
             return False
         return True
@@ -233,7 +205,7 @@ class Dispatcher:
 
     def watch(self, job: Job) -> Ticket:
         """The ticket of a job that is not final, to wait for its end; it may run in another process."""
-        return self._ticket(job)
+        return self._tickets.open(job)
 
     def ticket(self, job_id: str) -> Ticket | None:
         """The ticket of a job that this process has to do with."""
@@ -263,27 +235,14 @@ class Dispatcher:
         if job.status is Status.CANCELLED:
             if ticket is not None and not ticket.job.status.is_final:
                 self._waiting = max(0, self._waiting - 1)
-            self._finish(job)
+            self._tickets.finish(job)
         return job
 
     # --- running ----------------------------------------------------------------------------------------------------
 
-    def _ticket(self, job: Job, prepared: Prepared | None = None) -> Ticket:
-        ticket = self._tickets.get(job.id)
-        if ticket is None:
-            ticket = Ticket(job=job, prepared=prepared)
-            if job.status.is_final:
-                ticket.end.set_result(None)
-                return ticket
-            self._tickets[job.id] = ticket
-        return ticket
-
     def _idle_worker(self) -> Worker | None:
         """The worker with the fewest jobs among those that have room."""
         return min((worker for worker in self.workers if worker.has_room), key=lambda w: w.running, default=None)
-
-    def _lease_end(self, moment: int) -> int:
-        return moment + int(self._lease_seconds * MICROSECONDS)
 
     def _nudge(self, _worker: Worker) -> None:
         if self._waiting:
@@ -299,7 +258,7 @@ class Dispatcher:
                 moment = now()
                 try:
                     job = await self._store.claim(
-                        owner=self._instance.name, until=self._lease_end(moment), moment=moment
+                        owner=self._instance.name, until=self._leases.until(moment), moment=moment
                     )
                 except StoreError as error:
                     worker.running -= 1
@@ -312,7 +271,7 @@ class Dispatcher:
                         self._waiting = 0
                     break
                 self._waiting = max(0, self._waiting - 1)
-                ticket = self._ticket(job)
+                ticket = self._tickets.open(job)
                 ticket.job = job
                 self._begin_run(worker, ticket)
 
@@ -387,7 +346,7 @@ class Dispatcher:
             inserted = await self._store.insert(outcome)
             await results.synced()
         except StoreError as error:
-            self._end(ticket, error)
+            self._tickets.end(ticket, error)
             return
         ticket.task = ticket.run = None
         self._ended(ticket, inserted.job, results)
@@ -414,7 +373,7 @@ class Dispatcher:
             if current is not None:
                 ticket.job = current
                 if current.status.is_final:
-                    self._finish(current)
+                    self._tickets.finish(current)
             return
         self._ended(ticket, replace(outcome, position=ticket.job.position), results)
 
@@ -424,94 +383,38 @@ class Dispatcher:
         ticket.interrupted = False
         if outcome.status.is_final:
             ticket.data = results.data
-            self._finish(outcome)
+            self._tickets.finish(outcome)
             return
         self._events.status(ticket.job)
         self._waiting += 1
         pause = (outcome.available_at - now()) / MICROSECONDS if outcome.available_at else 0.0
         asyncio.get_running_loop().call_later(max(0.0, pause), self._look.set)
 
-    def _finish(self, job: Job) -> None:
-        """A job is final: tell everyone here."""
-        self._events.status(job)
-        ticket = self._tickets.get(job.id)
-        if ticket is not None:
-            ticket.job = job
-            self._end(ticket, None)
-
-    def _end(self, ticket: Ticket, failure: ServiceError | None) -> None:
-        ticket.failure = failure
-        if not ticket.end.done():
-            ticket.end.set_result(None)
-        if self._tickets.get(ticket.job.id) is ticket and not self._stopping:
-            del self._tickets[ticket.job.id]
-
     # --- leases -----------------------------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
         """Renew our leases, take up lapsed ones, learn what other processes did."""
         while True:
-            await asyncio.sleep(self._lease_seconds / 3)
+            await asyncio.sleep(self._leases.seconds / 3)
             try:
-                await self._renew()
-                await self._recover()
+                await self._leases.renew()
+                await self._leases.recover()
                 await self._look_around()
             except StoreError as error:
                 logger.warning("leases cannot be looked after: %s", error)
-
-    async def _renew(self) -> None:
-        held = {
-            ticket.job.id: ticket for ticket in self._tickets.values() if ticket.task is not None and not ticket.timer
-        }
-        if not held:
-            return
-        renewal = await self._store.renew(
-            {job_id: ticket.job.lease_number for job_id, ticket in held.items()},
-            until=self._lease_end(now()),
-            progress={job_id: ticket.progress for job_id, ticket in held.items() if ticket.progress is not None},
-        )
-        for job_id, ticket in held.items():
-            if ticket.task is None:
-                continue
-            if job_id in renewal.cancel_requested and not ticket.cancelled:
-                ticket.cancelled = True
-                ticket.interrupt()
-            elif job_id not in renewal.held and ticket.job.position:
-                logger.warning("job %s: another process has its lease; this run is dropped", job_id)
-                ticket.interrupt()
-
-    async def _recover(self) -> None:
-        """Put back the jobs whose process is dead or whose lease lapsed."""
-        owners = await self._store.lease_owners()
-        dead = await asyncio.to_thread(self._instance.dead, owners)
-        moment = now()
-        for job in await self._store.lapsed(moment=moment, dead_owners=dead):
-            ticket = self._tickets.get(job.id)
-            if ticket is not None and ticket.task is not None:
-                continue
-            after = after_loss(job, max_attempts=self._max_attempts, moment=moment, error=LOST)
-            if await self._store.settle(after, lease_number=job.lease_number):
-                logger.warning(
-                    "job %s: its worker is gone after attempt %d; now %s", job.id, job.attempts, after.status
-                )
-                if after.status.is_final:
-                    self._finish(after)
-                else:
-                    self._events.status(after)
-        await asyncio.to_thread(self._instance.sweep, await self._store.lease_owners())
 
     async def _look_around(self) -> None:
         """Correct our count of waiting jobs; jobs that others run and someone here waits for."""
         self._waiting = (await self._store.counts()).get(Status.QUEUED, 0)
         if self._waiting:
             self._look.set()
-        for ticket in tuple(self._tickets.values()):
+        for ticket in self._tickets:
             if ticket.task is None:
                 job = await self._store.get(ticket.job.id)
                 if job is None:
-                    self._end(ticket, ServiceError("the job was deleted"))
+                    self._tickets.end(ticket, ServiceError("the job was deleted"))
                     continue
                 ticket.job = job
                 self._events.status(job)
                 if job.status.is_final:
-                    self._finish(job)
+                    self._tickets.finish(job)

@@ -19,7 +19,7 @@ from ..graph import BindError, InputRef, Interface, Prompt, bind, input_files
 from ..packer import Bundle
 from .artifacts import ArtifactStore
 from .bodies import BodyLimits
-from .dispatch import Dispatcher, Ticket
+from .dispatch import Dispatcher
 from .errors import ServiceError, StoreError
 from .events import EventLog
 from .execution import Execution, Prepared
@@ -31,6 +31,7 @@ from .problems import invalid_inputs
 from .settings import Settings
 from .store import JobStore
 from .store_sql import SQLStore
+from .tickets import Ticket
 from .uploads import FileTaker
 
 if TYPE_CHECKING:
