@@ -35,11 +35,13 @@ def load_files(stock: Stock, spec: LoaderSpec, chosen: Loading, precision: str) 
 
     ``precision`` is ``weight_dtype`` of UNETLoader; a whole checkpoint keeps its own.
     """
-    model, clip, vae = _load_model(stock, spec, chosen, precision)
+    # The largest file last: what a loader needs besides what it keeps is then needed beside less.
+    vae = stock("VAELoader", vae_name=chosen.vae.name)[0] if chosen.vae is not None else None
+    clip = None
     if chosen.encoders is not None:
         clip = load_clip(stock, chosen.variant, [part.name for part in chosen.encoders])
-    if chosen.vae is not None:
-        vae = stock("VAELoader", vae_name=chosen.vae.name)[0]
+    model, own_clip, own_vae = _load_model(stock, spec, chosen, precision)
+    clip, vae = (own_clip if clip is None else clip), (own_vae if vae is None else vae)
     outputs = [prepare(stock, model, chosen.variant), clip, vae]
     if chosen.clip_vision is not None:
         outputs.append(stock("CLIPVisionLoader", clip_name=chosen.clip_vision.name)[0])
