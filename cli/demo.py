@@ -141,7 +141,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="The Python that runs that checkout."),
         ] = None,
         prompt: Annotated[str, typer.Option(help="What to draw: coloured shapes, where they are, on what.")] = PROMPT,
-        seed: Annotated[int, typer.Option(help="Another number, another picture.", min=0)] = 1,
+        seed: Annotated[int, typer.Option(help="Another number, another picture.", min=0)] = 5,
     ) -> None:
         """Pack, serve and call a workflow: a small diffusion model draws a prompt.
 
@@ -168,7 +168,7 @@ def register(app: typer.Typer) -> None:
             pack(sheet.workflow, folder / sheet.bundle, input_dirs=[folder])
         bundle.unlink(missing_ok=True)
         report = pack(show.workflow, bundle, input_dirs=[folder], models_dirs=show.models)
-        say(f"2. packed the workflow           {bundle} ({report.size / 1e6:.1f} MB)")
+        say(f"2. packed the workflow           {bundle} ({report.size / 1e3:,.0f} kB)")
         options = [word for flag, value in (("--comfyui", comfyui), ("--comfyui-python", comfyui_python)) if value
                    for word in (flag, value)]  # fmt: skip
         with _service(bundle, folder, options) as url:
@@ -185,7 +185,7 @@ def register(app: typer.Typer) -> None:
         picture.write_bytes(data)
         size = _picture_size(data)
         say(f"4. called POST /generate         {json.dumps(dict(show.values))}")
-        say(f"5. got the picture               {size[0]}x{size[1]}, {len(data) / 1e6:.1f} MB in {seconds:.2f} s")
+        say(f"5. got the picture               {size[0]}x{size[1]}, {len(data) / 1e3:,.0f} kB in {seconds:.2f} s")
         say(f"\nServe it yourself: {_own_command()} serve {bundle} --port 8000\nThe picture:")
         emit(
             {
