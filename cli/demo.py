@@ -158,10 +158,11 @@ def register(app: typer.Typer) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         photo = folder / PHOTO
         save_sample(photo)
-        say(f"1. drew a sample picture         {photo}")
         sheet = sheet_show()
         show = sheet if comfyui else picture_show(prompt, seed)
         bundle = folder / show.bundle
+        others = "" if show is sheet else f" (and {sheet.bundle}: for the README's other commands)"
+        say(f"1. drew a sample picture         {photo}{others}")
         if show is not sheet:
             # The README's commands use it.
             (folder / sheet.bundle).unlink(missing_ok=True)
@@ -186,7 +187,8 @@ def register(app: typer.Typer) -> None:
         size = _picture_size(data)
         say(f"4. called POST /generate         {json.dumps(dict(show.values))}")
         say(f"5. got the picture               {size[0]}x{size[1]}, {len(data) / 1e3:,.0f} kB in {seconds:.2f} s")
-        say(f"\nServe it yourself: {_own_command()} serve {bundle} --port 8000\nThe picture:")
+        say(f"\nServe it yourself: {_own_command()} serve {bundle} --port 8000")
+        say("Then open http://localhost:8000/docs and try it.\nThe picture:")
         emit(
             {
                 "picture": str(picture),
